@@ -1,0 +1,5 @@
+"""`python -m raymnist` is the command `raymnist`."""
+
+from raymnist.cli import main
+
+main()

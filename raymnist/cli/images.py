@@ -1,0 +1,78 @@
+"""`raymnist generate` and `raymnist reconstruct`: pictures from trained networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raymnist.errors import InputError
+
+if TYPE_CHECKING:
+    from raymnist.results import Results, Trial
+
+Folder = Annotated[Path, typer.Argument(help="A results folder.", show_default=False)]
+Study = Annotated[str | None, typer.Option(help="Whose best trial; needed where there are several.")]
+Out = Annotated[Path, typer.Option(help="A .png file for a grid, or an .npz file with uint8 images under the key x.")]
+
+
+def generate(
+    results: Folder,
+    out: Out,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 100,
+    study: Study = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+) -> None:
+    """Make images with the best trial of a GAN study."""
+    import raymnist
+    from raymnist.training import samples
+
+    _check_suffix(out, ".png", ".npz")
+    images = _best(raymnist.open(results), "generator", study).generate(count, seed)
+    if out.suffix == ".png":
+        samples.save_png(out, samples.mosaic(images))
+    else:
+        import numpy as np
+
+        out.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(out, x=images)
+    typer.echo(out)
+
+
+def reconstruct(
+    results: Folder,
+    out: Out,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many test images.")] = 50,
+    study: Study = None,
+) -> None:
+    """Draw test images above their reconstructions by the best trial of an autoencoder study."""
+    import raymnist
+    from raymnist import datasets
+    from raymnist.training import samples
+
+    _check_suffix(out, ".png")
+    opened = raymnist.open(results)
+    trial = _best(opened, "autoencoder", study)
+    originals = datasets.load(opened.experiment.dataset).test[:count]
+    samples.save_png(out, samples.in_pairs(originals, trial.reconstruct(originals)))
+    typer.echo(out)
+
+
+def _check_suffix(out: Path, *suffixes: str) -> None:
+    if out.suffix not in suffixes:
+        raise InputError(f"--out: expected a file that ends in {' or '.join(suffixes)}, received {out}")
+
+
+def _best(results: Results, kind: str, study: str | None) -> Trial:
+    from raymnist.models import MODELS
+
+    studies = [name for name, s in results.experiment.studies.items() if MODELS[s.model["name"]].kind == kind]
+    if study is None:
+        if len(studies) != 1:
+            raise InputError(
+                f"{results.folder.path}: expected one {kind} study, found {', '.join(studies) or 'none'}"
+                + ("; choose with --study" if studies else "")
+            )
+        study = studies[0]
+    return results.best(study)

@@ -1,0 +1,101 @@
+"""`raymnist show`, `report` and `list`: what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raymnist.errors import choices
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raymnist.results import Results
+
+Folders = Annotated[list[Path], typer.Argument(help="Results folders.", show_default=False)]
+
+
+def show(results: Folders) -> None:
+    """Show the leaderboard and the results table; several folders one after the other."""
+    import raymnist
+
+    opened = [raymnist.open(path) for path in results]
+    for one in opened:
+        if not one.table.empty:
+            print_frame(f"{one.experiment.name}: results table", one.table.drop(columns=["ci_low", "ci_high", "seed"]))
+    print_leaderboard(opened)
+
+
+def report(results: Folders) -> None:
+    """Draw the figures and report.html of results folders again."""
+    from raymnist import pipeline
+    from raymnist.folder import Folder
+    from raymnist.results import Results
+
+    for one in [Results(path) for path in results]:
+        typer.echo(pipeline.draw(Folder(one.folder.path)).folder.report)
+
+
+def list_parts(
+    kind: Annotated[str | None, typer.Argument(help="models, datasets, metrics, reducers, clusterers, experiments.")] = None,
+) -> None:
+    """List what an experiment can name."""
+    from raymnist import config
+    from raymnist.datasets import DATASETS
+    from raymnist.evaluation.clusterers import CLUSTERERS
+    from raymnist.evaluation.reducers import REDUCERS
+    from raymnist.metrics import METRICS
+    from raymnist.models import MODELS
+
+    parts: dict[str, dict[str, str]] = {
+        "models": {name: _first_line(model) for name, model in MODELS.items()},
+        "datasets": {name: _first_line(load) for name, load in DATASETS.items()},
+        "metrics": {name: f"{metric.text} ({metric.direction})" for name, metric in METRICS.items()},
+        "reducers": {name: reducer.text for name, reducer in REDUCERS.items()},
+        "clusterers": {name: clusterer.text for name, clusterer in CLUSTERERS.items()},
+        "experiments": {
+            name: path.read_text(encoding="utf-8").splitlines()[0].strip("# ") for name, path in config.bundled().items()
+        },
+    }
+    if kind is not None and kind not in parts:
+        raise choices("kind of part", kind, parts)
+    for title, entries in parts.items():
+        if kind in (None, title):
+            typer.echo(title)
+            for name, text in entries.items():
+                typer.echo(f"  {name:20} {text}")
+
+
+def print_leaderboard(results: Iterable[Results]) -> None:
+    """Print the leaderboards, and where the reports are."""
+    for one in results:
+        print_frame(one.experiment.name, one.leaderboard)
+        if one.folder.report.is_file():
+            typer.echo(f"report: {one.folder.report}")
+
+
+def print_frame(title: str, frame: pd.DataFrame) -> None:
+    """Print a table that wraps to the terminal's width."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in frame.columns:
+        is_number = frame[column].dtype.kind in "fi"
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    return str(value)
+
+
+def _first_line(part: Any) -> str:
+    return (part.__doc__ or "").splitlines()[0]

@@ -1,0 +1,55 @@
+"""`raymnist run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raymnist.errors import InputError
+
+
+def run(
+    experiment: Annotated[str, typer.Argument(help="A file, or the name of a bundled experiment.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Put a value at a dotted key; * is every key of a mapping."),
+    ] = None,
+    fresh: Annotated[
+        str | None,
+        typer.Option(
+            "--fresh", metavar="[STUDY]", help="Forget earlier results, or those of one study.", flag_value="*", is_flag=False
+        ),
+    ] = None,
+    results: Annotated[Path, typer.Option(metavar="PARENT", help="The folder above the results folder.")] = Path("results"),
+    address: Annotated[str | None, typer.Option(metavar="RAY", help="A Ray cluster to join, such as auto.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would run, run nothing.")] = False,
+) -> None:
+    """Run an experiment, or go on with what is there."""
+    from raymnist import pipeline
+
+    sets = parse_sets(set_ or [])
+    if dry_run:
+        for line in pipeline.dry_run(experiment, sets, address=address):
+            typer.echo(line)
+        return
+    outcome = pipeline.run(experiment, sets, results=results, fresh=fresh == "*" or fresh or False, address=address)
+    from raymnist.cli.look import print_leaderboard
+
+    print_leaderboard([outcome])
+    if outcome.manifest["status"] != "complete":
+        raise typer.Exit(1)
+
+
+def parse_sets(texts: list[str]) -> dict[str, Any]:
+    """Read `key=value` arguments, the values as YAML."""
+    from raymnist import yaml_file
+
+    sets = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {text}: expected key=value")
+        sets[key] = yaml_file.parse(value, f"--set {text}")
+    return sets

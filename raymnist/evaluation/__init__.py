@@ -1,0 +1,1 @@
+"""From trained networks to the results table: embed, reduce, cluster, score."""

@@ -1,0 +1,52 @@
+"""Who takes part in an evaluation, and what is done to their images."""
+
+from __future__ import annotations
+
+from raymnist.config import Evaluation, Experiment
+from raymnist.errors import InputError, choices
+from raymnist.evaluation import clusterers, reducers
+from raymnist.models import MODELS
+
+
+def resolve(experiment: Experiment) -> Evaluation | None:
+    """Fill in an evaluation's defaults, and check it against the studies and the registries.
+
+    Raises InputError, which names the key, for a study that is not there or cannot do what it is chosen for, an unknown
+    reducer or clusterer, a wrong option, or two reducers or clusterers of one name.
+    """
+    evaluation = experiment.evaluation
+    if evaluation is None:
+        return None
+    of_kind = {
+        kind: [name for name, study in experiment.studies.items() if MODELS[study.model["name"]].kind == kind]
+        for kind in ("autoencoder", "generator")
+    }
+    encoder = evaluation.encoder or next(iter(of_kind["autoencoder"]), None)
+    generators = of_kind["generator"] if evaluation.generators is None else evaluation.generators
+    if encoder is not None and encoder not in of_kind["autoencoder"]:
+        raise InputError(f"evaluation.encoder: {choices('autoencoder study', encoder, of_kind['autoencoder'])}")
+    for generator in generators:
+        if generator not in of_kind["generator"]:
+            raise InputError(f"evaluation.generators: {choices('generator study', generator, of_kind['generator'])}")
+    features = evaluation.features or (["code"] if encoder else ["pixels"])
+    if "code" in features and encoder is None:
+        raise InputError("evaluation.features: code needs an encoder, a study of an autoencoder; received none")
+    reducing = [reducers.resolve(part, "evaluation.reducers") for part in evaluation.reducers]
+    clustering = [clusterers.resolve(part, "evaluation.clusterers") for part in evaluation.clusterers]
+    for key, labels in (
+        ("generators", list(generators)),
+        ("features", list(features)),
+        ("reducers", [reducers.label(part) for part in reducing]),
+        ("clusterers", [part.name for part in clustering]),
+    ):
+        if len(set(labels)) < len(labels):
+            raise InputError(f"evaluation.{key}: expected different names in the table, received {', '.join(labels)}")
+    return evaluation.model_copy(
+        update={
+            "encoder": encoder,
+            "generators": list(generators),
+            "features": list(features),
+            "reducers": reducing,
+            "clusterers": clustering,
+        }
+    )

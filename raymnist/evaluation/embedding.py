@@ -1,0 +1,168 @@
+"""The Ray Data job: read real images and make fakes, embed both, write them as Parquet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from numpy.typing import NDArray
+
+from raymnist import folder
+from raymnist.datasets import Labels, Pixels
+from raymnist.models import networks
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network that takes part: the best trial of a study, and the file that holds it."""
+
+    study: str
+    trial_id: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Points:
+    """The embedded images, in the order of their ids: first the real ones, then each generator's fakes.
+
+    ids: int64 [n]. is_fake: bool [n]. study, trial_id: str [n], empty for real images. labels: int64 [n], -1 for none.
+    features: float32 [n, d] by name (`code`, `pixels`).
+    """
+
+    ids: NDArray[np.int64]
+    is_fake: NDArray[np.bool_]
+    study: NDArray[np.object_]
+    trial_id: NDArray[np.object_]
+    labels: Labels
+    features: dict[str, NDArray[np.float32]]
+
+
+class Embed:
+    """An actor of the pool: makes the images of a chunk of ids, and embeds them."""
+
+    def __init__(
+        self,
+        images: Pixels,
+        labels: Labels | None,
+        encoder: Network | None,
+        generators: Sequence[Network],
+        features: Sequence[str],
+        seed: int,
+        threads: int,
+        gpus: float,
+    ):
+        """Load the networks; `images` are real ones, uint8 [n, H, W, C]."""
+        from raymnist.training import devices
+
+        devices.claim(threads, gpus)
+        self.images = images
+        self.labels = labels
+        self.encoder = networks.load(Path(encoder.path)).get_layer("encoder") if encoder else None
+        self.generators = generators
+        self.loaded = [networks.load(Path(generator.path)) for generator in generators]
+        self.features = features
+        self.seed = seed
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> pa.Table:
+        """Turn a batch of one chunk into a table with a row per image."""
+        chunk = {name: int(values[0]) for name, values in batch.items()}
+        count, number = chunk["count"], chunk["generator"]
+        is_real = number < 0
+        if is_real:
+            start = chunk["chunk"] * networks.CHUNK
+            images = self.images[start : start + count]
+            labels = [None] * count if self.labels is None else self.labels[start : start + count].tolist()
+        else:
+            images = networks.generate(self.loaded[number], count, self.seed, chunk["chunk"])
+            labels = [None] * count
+        made_by = Network("", "", "") if is_real else self.generators[number]
+        columns: dict[str, pa.Array] = {
+            "id": pa.array(range(chunk["first_id"], chunk["first_id"] + count), pa.int64()),
+            "source": pa.array(["real" if is_real else "fake"] * count),
+            "study": pa.array([made_by.study] * count),
+            "trial_id": pa.array([made_by.trial_id] * count),
+            "label": pa.array(labels, pa.int64()),
+        }
+        if "code" in self.features and self.encoder is not None:
+            columns["code"] = _lists(networks.encode(self.encoder, images))
+        if "pixels" in self.features:
+            columns["pixels"] = _lists(images.reshape(count, -1))
+        return pa.table(columns)
+
+
+def embed(
+    images: Pixels,
+    labels: Labels | None,
+    encoder: Network | None,
+    generators: Sequence[Network],
+    features: Sequence[str],
+    seed: int,
+    target: Path,
+) -> str:
+    """Embed real `images`, uint8 [n, H, W, C], and as many fakes of each generator, into Parquet files in `target`.
+
+    Fakes are made inside the pipeline from (seed, chunk), so that they do not depend on who makes them. Returns Ray
+    Data's statistics of the job.
+    """
+    chunks = list(_chunks(len(images), len(generators)))
+    cpus, gpus = ray.cluster_resources().get("CPU", 1), ray.cluster_resources().get("GPU", 0)
+    # One CPU stays free: the pool must not keep the tasks that write from starting.
+    actors = int(gpus) or max(1, min(int(cpus) - 1, len(chunks), 8))
+    per_actor = float(gpus >= 1)
+    data = ray.data.from_items(chunks, override_num_blocks=min(len(chunks), 4 * actors))
+    embedded = data.map_batches(
+        Embed,
+        fn_constructor_args=(ray.put(images), labels, encoder, list(generators), list(features), seed),
+        fn_constructor_kwargs={"threads": math.ceil(cpus / actors), "gpus": per_actor},
+        batch_size=1,
+        num_cpus=1,
+        num_gpus=per_actor,
+        compute=ray.data.ActorPoolStrategy(size=actors),
+    ).materialize()
+    with folder.replacing(target) as draft:
+        embedded.write_parquet(str(draft.resolve()))
+    return str(embedded.stats())
+
+
+def read_points(path: Path) -> Points:
+    """Read what `embed` wrote, sorted by id."""
+    table = pq.read_table(path).sort_by("id")
+    features = {
+        name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
+        for name in ("code", "pixels")
+        if name in table.column_names
+    }
+    return Points(
+        ids=table["id"].to_numpy(),
+        is_fake=table["source"].to_numpy() == "fake",
+        study=table["study"].to_numpy(),
+        trial_id=table["trial_id"].to_numpy(),
+        labels=table["label"].fill_null(-1).to_numpy(),
+        features={
+            name: values.astype(np.float32) / (255 if name == "pixels" else 1) for name, values in features.items()
+        },
+    )
+
+
+def _chunks(count: int, generators: int) -> Iterator[dict[str, int]]:
+    """Cut the images of each source, the real ones being source -1, into chunks of the networks' batch size."""
+    for source in range(-1, generators):
+        for chunk, start in enumerate(range(0, count, networks.CHUNK)):
+            yield {
+                "generator": source,
+                "chunk": chunk,
+                "first_id": (source + 1) * count + start,
+                "count": min(networks.CHUNK, count - start),
+            }
+
+
+def _lists(rows: NDArray[Any]) -> pa.Array:
+    offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, rows.reshape(-1))

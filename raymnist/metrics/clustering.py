@@ -1,0 +1,65 @@
+"""How good a clustering is: by its own geometry, by the digits' labels, and by how real and fake mix in it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.special import entr
+from sklearn import metrics as sklearn_metrics
+from sklearn.metrics.cluster import contingency_matrix
+
+Integers = NDArray[np.integer]
+
+
+def silhouette(points: NDArray[np.floating], clusters: Integers) -> float:
+    """Compute the mean silhouette coefficient of points [n, d], in [-1, 1]; higher is better.
+
+    NaN where it is not defined: with one cluster, or as many clusters as points.
+    Source: Rousseeuw, Silhouettes, 1987.
+    """
+    if not 2 <= len(np.unique(clusters)) < len(clusters):
+        return float("nan")
+    return float(sklearn_metrics.silhouette_score(points, clusters))
+
+
+def ari(labels: Integers, clusters: Integers) -> float:
+    """Compute the adjusted Rand index, at most 1 and 0 by chance. Source: Hubert and Arabie, 1985."""
+    return float(sklearn_metrics.adjusted_rand_score(labels, clusters))
+
+
+def nmi(labels: Integers, clusters: Integers) -> float:
+    """Compute the mutual information over the mean of both entropies, in [0, 1]. Source: Strehl and Ghosh, 2002."""
+    return float(sklearn_metrics.normalized_mutual_info_score(labels, clusters))
+
+
+def ami(labels: Integers, clusters: Integers) -> float:
+    """Compute the mutual information adjusted for chance, at most 1. Source: Vinh, Epps and Bailey, 2010."""
+    return float(sklearn_metrics.adjusted_mutual_info_score(labels, clusters))
+
+
+def acc(labels: Integers, clusters: Integers) -> float:
+    """Compute the share of points whose cluster is matched to their label by the best one-to-one matching, in [0, 1].
+
+    Source: Xie, Girshick and Farhadi, Unsupervised Deep Embedding for Clustering Analysis, 2016, with Kuhn's matching.
+    """
+    table = contingency_matrix(labels, clusters)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return float(table[rows, columns].sum() / len(labels))
+
+
+def mixing(is_fake: ArrayLike, clusters: Integers) -> float:
+    """Compute how far two populations mix in the clusters, in [0, 1]; 1 where each cluster holds the overall mix.
+
+    The entropy of real or fake given the cluster, weighted by the clusters' sizes, over the entropy of real or fake;
+    this is the homogeneity of Rosenberg and Hirschberg (V-measure, 2007) subtracted from 1. NaN with one population.
+
+    is_fake: booleans [n]. clusters: whole numbers [n].
+    """
+    table = contingency_matrix(np.asarray(is_fake, bool), clusters)  # [2, clusters]
+    overall = entr(table.sum(1) / table.sum()).sum()
+    if overall == 0:
+        return float("nan")
+    sizes = table.sum(0)
+    within = entr(table / sizes).sum(0)
+    return float((within * sizes).sum() / sizes.sum() / overall)

@@ -1,0 +1,69 @@
+"""Using a trained network: load it, generate, encode, reconstruct. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raymnist.datasets import Pixels
+from raymnist.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+CHUNK = 256  # images per call of a network, and per seed of the noise
+
+
+def load(path: Path) -> keras.Model:
+    """Load a saved network in Keras's safe mode.
+
+    Raises InputError for a missing or damaged file, or one that would run code of its own.
+    """
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, TypeError) as error:
+        raise InputError(f"{path}: expected a saved Keras model, received {str(error).splitlines()[0]:.200}") from None
+
+
+def noise(count: int, latent_dim: int, seed: int, first_chunk: int = 0) -> NDArray[np.float32]:
+    """Draw standard normal noise float32 [count, latent_dim].
+
+    Each chunk of CHUNK rows has its own seed, (seed, chunk): the first n rows are the same whatever `count` is, and any
+    worker can draw any chunk.
+    """
+    chunks = [
+        np.random.default_rng([seed, first_chunk + chunk]).standard_normal((CHUNK, latent_dim), dtype=np.float32)
+        for chunk in range(-(-count // CHUNK))
+    ]
+    return np.concatenate(chunks)[:count] if chunks else np.empty((0, latent_dim), np.float32)
+
+
+def generate(generator: keras.Model, count: int, seed: int, first_chunk: int = 0) -> Pixels:
+    """Make uint8 images [count, H, W, C] from the noise of `seed`."""
+    latent = noise(count, generator.input_shape[-1], seed, first_chunk)
+    return to_pixels(_in_chunks(generator, latent))
+
+
+def encode(encoder: keras.Model, images: Pixels) -> NDArray[np.float32]:
+    """Turn uint8 images [n, H, W, C] into flat codes float32 [n, d]."""
+    codes = _in_chunks(encoder, images.astype(np.float32) / 255)
+    return codes.reshape(len(images), -1)
+
+
+def reconstruct(autoencoder: keras.Model, images: Pixels) -> Pixels:
+    """Send uint8 images [n, H, W, C] through an autoencoder and back."""
+    return to_pixels(_in_chunks(autoencoder, images.astype(np.float32) / 255))
+
+
+def to_pixels(images: NDArray[np.float32]) -> Pixels:
+    """Turn images in [0, 1] into uint8."""
+    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+
+def _in_chunks(network: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(network.predict(inputs, batch_size=CHUNK, verbose=0), np.float32)

@@ -1,0 +1,22 @@
+"""Figures and the page, drawn from the result files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from matplotlib.figure import Figure
+
+from raymnist.report.curves import learning_curves
+from raymnist.report.pictures import best_samples
+from raymnist.report.scatter import reduced_maps, scatter_3d
+from raymnist.results import Results
+
+__all__ = ["FIGURES"]
+
+# Each draws any number of figures, with a name for the file and a caption.
+FIGURES: dict[str, Callable[[Results], Iterator[tuple[str, str, Figure]]]] = {
+    "samples": best_samples,
+    "scatter_3d": scatter_3d,
+    "maps": reduced_maps,
+    "curves": learning_curves,
+}

@@ -1,0 +1,99 @@
+"""Maps of the embeddings, coloured by digit, by cluster, and by real and fake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from raymnist.results import Results
+
+TEN = colormaps["tab10"]
+REAL, FAKE = "#0072b2", "#d55e00"  # Okabe and Ito's blue and vermilion, told apart by everyone
+
+
+def reduced_maps(results: Results) -> Iterator[tuple[str, str, Figure]]:
+    """Draw every reduction of real and fake images in its first two dimensions, thrice coloured."""
+    for name, title, points in _maps(results):
+        figure = Figure(figsize=(15, 5.2), layout="constrained")
+        digits, clusters, sources = figure.subplots(1, 3)
+        real = points["source"] == "real"
+        labelled = points[real & points["label"].notna()]
+        shown = labelled if len(labelled) else points[real]
+        _scatter(digits, shown, [TEN(int(label) % 10) for label in shown["label"].fillna(0)])
+        digits.set_title("real images by digit" if len(labelled) else "real images (no labels)")
+        if len(labelled):
+            _legend(digits, {f"{int(label)}": TEN(int(label) % 10) for label in sorted(labelled["label"].unique())})
+        _scatter(clusters, points, [TEN(int(cluster) % 10) for cluster in points["cluster"]])
+        clusters.set_title("all images by cluster")
+        _scatter(sources, points, [REAL if is_real else FAKE for is_real in real])
+        sources.set_title("real and fake" if (~real).any() else "real")
+        _legend(sources, {"real": REAL, "fake": FAKE} if (~real).any() else {"real": REAL})
+        figure.suptitle(title)
+        yield f"map_{name}", title, figure
+
+
+def scatter_3d(results: Results) -> Iterator[tuple[str, str, Figure]]:
+    """Draw every reduction to three or more dimensions in its first three, coloured by cluster."""
+    for name, title, points in _maps(results):
+        xyz = np.stack(points["xyz"].to_list())
+        if xyz.shape[1] < 3:
+            continue
+        figure = Figure(figsize=(7.5, 6.5))
+        axes: Any = figure.add_subplot(projection="3d")
+        for is_real, marker, label in ((True, "o", "real"), (False, "^", "fake")):
+            chosen = (points["source"] == "real") == is_real
+            if chosen.any():
+                colours = [TEN(int(cluster) % 10) for cluster in points.loc[chosen, "cluster"]]
+                axes.scatter(*xyz[chosen, :3].T, c=colours, s=4, alpha=0.6, marker=marker, linewidths=0, label=label)
+        axes.set(xlabel="first", ylabel="second", zlabel="third", title=f"{title}\nby cluster; o real, ^ fake")
+        yield f"scatter3d_{name}", f"{title}, coloured by cluster", figure
+
+
+def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Go through the reductions: a name, a title, and a row per point with xyz, source, label and cluster.
+
+    Each generator has its own, of its fakes and the real images; without generators, of the real images.
+    """
+    evaluation = results.experiment.evaluation
+    parts = ("points", "coordinates", "clusters")
+    if evaluation is None or not all((results.folder.embeddings / part).is_dir() for part in parts):
+        return
+    points, coordinates, clusters = (pd.read_parquet(results.folder.embeddings / part) for part in parts)
+    points = points.set_index("id")[["source", "label"]]
+    generators = coordinates.loc[coordinates["study"] != "", ["study", "trial_id"]].drop_duplicates()
+    pairs = list(generators.itertuples(index=False, name=None)) or [("", "")]
+    first_clusterer = clusters["clusterer"].iloc[0]
+    for (features, reducer), placed in coordinates.groupby(["features", "reducer"], sort=False):
+        for study, trial_id in pairs:
+            fit_on = evaluation.fit_on if study else "real"
+            of_pair = placed[placed["fit_on"] == fit_on]
+            wanted = (of_pair["trial_id"] == trial_id) | ((of_pair["study"] == "") & (fit_on == "real"))
+            grouped = clusters[
+                (clusters["features"] == features)
+                & (clusters["reducer"] == reducer)
+                & (clusters["clusterer"] == first_clusterer)
+                & (clusters["trial_id"] == trial_id)
+                & (clusters["population"] == ("both" if study else "real"))
+            ]
+            joined = of_pair[wanted].set_index("id")[["xyz"]].join(points).join(grouped.set_index("id")["cluster"])
+            title = f"{reducer} of {features}, {f'real and {trial_id}' if study else 'real'}, fitted on {fit_on}"
+            yield "_".join(filter(None, (features, reducer, trial_id))), title, joined
+
+
+def _scatter(axes: Any, points: pd.DataFrame, colours: list[Any]) -> None:
+    xyz = np.stack(points["xyz"].to_list())
+    second = xyz[:, 1] if xyz.shape[1] > 1 else np.zeros(len(xyz))
+    order = np.random.default_rng(0).permutation(len(xyz))  # so that no colour covers the others
+    axes.scatter(xyz[order, 0], second[order], c=[colours[i] for i in order], s=4, alpha=0.6, linewidths=0)
+    axes.set(xticks=[], yticks=[], xlabel="first dimension", ylabel="second dimension")
+
+
+def _legend(axes: Any, colours: dict[str, Any]) -> None:
+    handles = [Line2D([], [], marker="o", linestyle="", color=colour, label=name) for name, colour in colours.items()]
+    axes.legend(handles=handles, loc="best", fontsize="small", markerscale=0.8)

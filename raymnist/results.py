@@ -1,0 +1,175 @@
+"""Reading a results folder: tables, trials and their networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from raymnist import config, folder
+from raymnist.config import Experiment, TrialConfig
+from raymnist.datasets import Pixels
+from raymnist.errors import InputError, choices
+from raymnist.folder import Folder
+from raymnist.models import MODELS, networks
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trained configuration.
+
+    config: what it was trained with. history: a row per epoch. scores: its rows of the results table.
+    """
+
+    config: TrialConfig
+    path: Path
+    history: pd.DataFrame
+    scores: pd.DataFrame
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The network of its best epoch: a generator, or an autoencoder with the layers `encoder` and `decoder`."""
+        return networks.load(self.path / "model.keras")
+
+    @property
+    def kind(self) -> str:
+        """`generator` or `autoencoder`."""
+        return MODELS[self.config.model["name"]].kind
+
+    def generate(self, count: int, seed: int = 0) -> Pixels:
+        """Make `count` fakes, uint8 [count, H, W, C]; raises InputError for an autoencoder."""
+        if self.kind != "generator":
+            raise InputError(f"{self.config.trial_id}: expected a generator, received an {self.kind}")
+        return networks.generate(self.model, count, seed)
+
+    def reconstruct(self, images: Pixels) -> Pixels:
+        """Send images, uint8 [n, H, W, C], through the code and back; raises InputError for a generator."""
+        if self.kind != "autoencoder":
+            raise InputError(f"{self.config.trial_id}: expected an autoencoder, received a {self.kind}")
+        return networks.reconstruct(self.model, images)
+
+
+class Results:
+    """A results folder, read when asked."""
+
+    def __init__(self, path: str | Path):
+        """Raises InputError where there are no results."""
+        self.folder = Folder(Path(path))
+        if not self.folder.experiment.is_file():
+            raise InputError(f"{path}: expected a results folder with experiment.yaml, found none")
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The resolved experiment."""
+        return config.load(self.folder.experiment)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Status, versions, seconds per stage, failures."""
+        return self.folder.manifest
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row per trial."""
+        return _read_csv(self.folder.trials)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row per trial and epoch."""
+        return _read_csv(self.folder.history)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The results table."""
+        return _read_csv(self.folder.table)
+
+    def best(self, study: str) -> Trial:
+        """Open the best trial of a study; raises InputError for an unknown study or one without an ended trial."""
+        if study not in self.experiment.studies:
+            raise choices("study", study, self.experiment.studies)
+        chosen = folder.read_json(self.folder.study(study) / "best.json")
+        if chosen is None:
+            raise InputError(f"{self.folder.path}: no trial of {study} has ended")
+        return self.trial(study, chosen["trial_id"])
+
+    def trial(self, study: str, trial_id: str) -> Trial:
+        """Open a trial by its name; raises InputError for one that is not there."""
+        path = self.folder.trial(study, trial_id)
+        stored = folder.read_json(path / "config.json")
+        if stored is None:
+            raise InputError(f"{path}: expected a trial's folder, found none")
+        stored.pop("key")
+        scores = self.table[self.table["trial_id"] == trial_id] if len(self.table) else self.table
+        return Trial(TrialConfig.model_validate(stored), path, _read_csv(path / "history.csv"), scores)
+
+    @cached_property
+    def leaderboard(self) -> pd.DataFrame:
+        """A line per study's best, its scores on test images beside the floor; an empty cell is not known.
+
+        Silhouette and the label scores are of the real images in this encoder's code, mixing of this generator's fakes
+        with the real images and the floor of two halves of the real images; all in the first space of the evaluation.
+        """
+        lines = []
+        for name in self.experiment.studies:
+            chosen = folder.read_json(self.folder.study(name) / "best.json")
+            if chosen is None:
+                continue
+            of_study = self.trials[self.trials["study"] == name]
+            line: dict[str, Any] = {
+                "study": name,
+                "best": chosen["trial_id"],
+                "settings": ", ".join(f"{key} {_short(value)}" for key, value in chosen["searched"].items()),
+                "objective": chosen["metric"],
+                "value": chosen["value"],
+                "epoch": chosen["epoch"],
+            }
+            line |= self._first_scores(name, chosen["trial_id"])
+            lines.append(line | {"trials": len(of_study), "minutes": of_study["seconds"].sum() / 60})
+        columns = ["study", "best", "settings", "objective", "value", "epoch", *_SCORES, "trials", "minutes"]
+        board = pd.DataFrame(lines, columns=columns)
+        return board.drop(columns=[name for name in _SCORES if board[name].isna().all()])
+
+    def _first_scores(self, study: str, trial_id: str) -> dict[str, float]:
+        if self.table.empty or self.experiment.evaluation is None:
+            return {}
+        first = self.table.iloc[0]
+        table = self.table
+        for column in ("features", "reducer", "clusterer"):
+            table = table[table[column] == first[column]]
+        real = table[table["population"] == "real"].set_index("metric")["value"]
+        if self.experiment.evaluation.encoder == study:
+            return {name: real[name] for name in _SCORES if name in real and name != "mixing"}
+        mixed = table[(table["trial_id"] == trial_id) & (table["metric"] == "mixing")]["value"]
+        return {"mixing": mixed.iloc[0], "floor": real["mixing"]} if len(mixed) else {}
+
+    def leaderboard_markdown(self) -> str:
+        """Write the leaderboard as a Markdown table."""
+        board = self.leaderboard
+        lines = [f"# {self.experiment.name}", "", f"| {' | '.join(board.columns)} |", "|" + " --- |" * len(board.columns)]
+        lines += [f"| {' | '.join(_short(cell) for cell in row)} |" for row in board.itertuples(index=False)]
+        return "\n".join(lines) + "\n"
+
+
+_SCORES = ["silhouette", "ari", "nmi", "ami", "acc", "mixing", "floor"]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.4g}"
+    return str(value)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if not path.is_file() or not path.read_text(encoding="utf-8").strip():
+        return pd.DataFrame()
+    text = dict.fromkeys(("study", "trial_id", "encoder", "features", "reducer", "error", "cuda_visible_devices"), str)
+    frame = pd.read_csv(path, dtype=text, na_values=[""], keep_default_na=False)
+    return frame.fillna(dict.fromkeys(set(text) & set(frame.columns), ""))
+
+

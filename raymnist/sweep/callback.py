@@ -1,0 +1,72 @@
+"""What the driver does as trials go on: it notes how each ended, and tells the user."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ray import tune
+
+from raymnist import folder
+from raymnist.config import TrialConfig
+from raymnist.folder import Folder
+
+
+class Progress(Protocol):
+    """Where a sweep tells how far it is."""
+
+    def advance(self, epochs: int) -> None:
+        """So many more epochs are done, or will not be needed."""
+
+    def say(self, line: str, *, problem: bool = False) -> None:
+        """Show a line."""
+
+
+class Report(tune.Callback):
+    """Writes each trial's `status.json`, and names a failed trial at once."""
+
+    def __init__(self, results: Folder, progress: Progress):
+        """`results` is where the trials' folders are."""
+        self.results = results
+        self.progress = progress
+        self.epochs: dict[str, int] = {}
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """Move the progress on."""
+        planned = _trial(trial)
+        before = self.epochs.get(planned.trial_id, 0)
+        self.epochs[planned.trial_id] = result["epoch"]
+        self.progress.advance(result["epoch"] - before)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note a trial that trained to its end, or that the scheduler stopped."""
+        planned, result = _trial(trial), trial.last_result
+        status = "finished" if result["epoch"] >= planned.train.epochs else "stopped"
+        self._note(planned, status, cuda_visible_devices=result["cuda_visible_devices"])
+        self.progress.advance(planned.train.epochs - result["epoch"])
+        settings = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                             for name, value in planned.searched.items())  # fmt: skip
+        score = f"{planned.metric} {result[planned.metric]:.4g}"
+        self.progress.say(f"{planned.trial_id} {status} after epoch {result['epoch']}: {score}  ({settings})")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note and name a trial that failed; the others go on."""
+        planned = _trial(trial)
+        error = one_line(trial.get_error())
+        self._note(planned, "failed", error=error)
+        self.progress.advance(planned.train.epochs - self.epochs.get(planned.trial_id, 0))
+        self.progress.say(f"{planned.trial_id} failed: {error}", problem=True)
+
+    def _note(self, planned: TrialConfig, status: str, **facts: str) -> None:
+        path = self.results.trial(planned.study, planned.trial_id) / "status.json"
+        folder.write_json(path, {"status": status, **facts})
+
+
+def one_line(error: BaseException | None) -> str:
+    """Give an error's type and message in one line; the traceback stands in the log."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[-1].strip() if lines else 'no message'}"
+
+
+def _trial(trial: Any) -> TrialConfig:
+    return TrialConfig.model_validate(trial.config["planned"]["trial"])

@@ -1,0 +1,135 @@
+"""How a trial ended, read from its folder."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from raymnist import folder
+from raymnist.config import TrialConfig
+from raymnist.folder import Folder
+from raymnist.metrics import METRICS
+
+Status = Literal["pending", "finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trial and what became of it.
+
+    status: `finished` trained all its epochs, `stopped` was ended early by the scheduler.
+    history: a row per epoch. path: its folder. error: one line, or empty.
+    """
+
+    trial: TrialConfig
+    key: str
+    path: Path
+    status: Status
+    history: list[dict[str, Any]]
+    error: str
+    cuda_visible_devices: str
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the trial needs no more training."""
+        return self.status in ("finished", "stopped")
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The first epoch with the best objective, whose network was kept; None before the first look at it."""
+        metric = self.trial.metric
+        rows = [row for row in self.history if metric in row]
+        if not rows:
+            return None
+        return (min if METRICS[metric].direction == "min" else max)(rows, key=lambda row: row[metric])
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in training and scoring."""
+        return sum(row["seconds"] for row in self.history)
+
+    def row(self) -> dict[str, Any]:
+        """Give the trial's row of `trials.csv`."""
+        final, best = (self.history[-1] if self.history else {}), self.best or {}
+        metrics = [name for name in final if name in METRICS]
+        return {
+            "study": self.trial.study,
+            "trial_id": self.trial.trial_id,
+            "status": self.status,
+            **self.trial.searched,
+            "seed": self.trial.seed,
+            "epochs": len(self.history),
+            "best_epoch": best.get("epoch", ""),
+            "metric": self.trial.metric,
+            f"best_{self.trial.metric}": best.get(self.trial.metric, ""),
+            **{f"final_{name}": final[name] for name in metrics},
+            "seconds": round(self.seconds, 1),
+            "cuda_visible_devices": self.cuda_visible_devices,
+            "error": self.error,
+        }
+
+
+def read(trial: TrialConfig, key: str, results: Folder) -> Outcome:
+    """Read how a trial stands; what bears another key counts as not begun."""
+    path = results.trial(trial.study, trial.trial_id)
+    config = folder.read_json(path / "config.json") or {}
+    if config.get("key") != key:
+        return Outcome(trial, key, path, "pending", [], "", "")
+    status = folder.read_json(path / "status.json") or {}
+    history_file = path / "history.csv"
+    history: list[dict[str, Any]] = []
+    if history_file.is_file():
+        with history_file.open(encoding="utf-8", newline="") as file:
+            history = [
+                {name: int(value) if name == "epoch" else float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+    return Outcome(
+        trial,
+        key,
+        path,
+        status.get("status", "pending"),
+        history,
+        status.get("error", ""),
+        status.get("cuda_visible_devices", ""),
+    )
+
+
+def best_of(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """Choose the ended trial with the best objective; the first of equals, None if none ended."""
+    ended = [outcome for outcome in outcomes if outcome.is_ended and outcome.best]
+    if not ended:
+        return None
+    metric = ended[0].trial.metric
+    sign = 1 if METRICS[metric].direction == "min" else -1
+    return min(ended, key=lambda outcome: sign * outcome.best[metric] if outcome.best else 0)
+
+
+def write_tables(outcomes: Iterable[Outcome], results: Folder) -> None:
+    """Write `trials.csv` and `history.csv` of all studies, and each study's `best.json`."""
+    outcomes = list(outcomes)
+    trials = [outcome.row() for outcome in outcomes]
+    last = ["seconds", "cuda_visible_devices", "error"]
+    columns = [name for name in dict.fromkeys(name for row in trials for name in row) if name not in last]
+    folder.write_csv(results.trials, [*columns, *last], trials)
+    epochs = [
+        {"study": outcome.trial.study, "trial_id": outcome.trial.trial_id, **row}
+        for outcome in outcomes
+        for row in outcome.history
+    ]
+    columns = list(dict.fromkeys(name for row in epochs for name in row)) or ["study", "trial_id", "epoch"]
+    folder.write_csv(results.history, columns, epochs)
+    for study in dict.fromkeys(outcome.trial.study for outcome in outcomes):
+        best = best_of(outcome for outcome in outcomes if outcome.trial.study == study)
+        if best and best.best:
+            chosen = {
+                "trial_id": best.trial.trial_id,
+                "metric": best.trial.metric,
+                "value": best.best[best.trial.metric],
+                "epoch": best.best["epoch"],
+                **best.trial.model_dump(mode="json", include={"seed", "model", "train", "searched"}),
+            }
+            folder.write_json(results.study(study) / "best.json", chosen)

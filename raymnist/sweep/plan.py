@@ -1,0 +1,175 @@
+"""A study is a plan: its trials are drawn from the seed up front, in order, each with a key for what it depends on."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from raymnist import config, folder, search_space
+from raymnist.config import Experiment, Study, Sweep, Train, TrialConfig
+from raymnist.datasets import Images
+from raymnist.errors import InputError, choices
+from raymnist.models import MODELS, Model
+
+DEFAULT_TRIALS = 8
+
+
+def resolve(name: str, study: Study) -> Study:
+    """Put the model's defaults where the file says nothing, and check every value that the search may reach.
+
+    Raises InputError, which names the key, for an unknown model or metric, or a value that the model refuses.
+    """
+    where = f"studies.{name}"
+    kind = _kind(study, where)
+    defaults = {key: field.default for key, field in kind.Settings.model_fields.items()}
+    train_defaults = {key: field.default for key, field in Train.model_fields.items()} | kind.defaults
+    sweep = study.sweep
+    if sweep is not None:
+        metrics = (kind.objective, *kind.reports)
+        metric = sweep.metric or kind.objective
+        if metric not in metrics:
+            raise InputError(f"{where}.sweep.metric: {choices('metric', metric, metrics)}")
+        sweep = sweep.model_copy(update={"metric": metric, "trials": _count(study, sweep, where)})
+    resolved = study.model_copy(
+        update={
+            "model": {"name": study.model["name"], **defaults, **study.model},
+            "train": train_defaults | study.train,
+            "sweep": sweep,
+        }
+    )
+    for values in search_space.corners(resolved.domains) if resolved.domains else [{}]:
+        _concrete(resolved, values, where)
+    return resolved
+
+
+def check_images(name: str, study: Study, images: Images) -> None:
+    """Check that every batch size of a resolved study fits the training images; raises InputError."""
+    for values in search_space.corners(study.domains) if study.domains else [{}]:
+        batch_size = _concrete(study, values, f"studies.{name}")[1].batch_size
+        if batch_size > len(images.train):
+            raise InputError(
+                f"studies.{name}.train.batch_size: expected at most {len(images.train)}, the training images, "
+                f"received {batch_size}"
+            )
+
+
+def warnings(name: str, study: Study) -> list[str]:
+    """List what a resolved study may do, but hardly means."""
+    kind = _kind(study, f"studies.{name}")
+    if study.sweep and study.sweep.metric in kind.unsuitable:
+        return [
+            f"studies.{name}.sweep.metric: {study.sweep.metric} does not rank the trials of a GAN, whose networks are "
+            f"measured against each other; {kind.objective} does"
+        ]
+    return []
+
+
+def plan(name: str, study: Study, seed: int) -> list[TrialConfig]:
+    """Draw a resolved study's trials from the experiment's seed.
+
+    A trial's values depend on (seed, study's name, its number) alone: the first 8 of 12 trials are the 8 of 8.
+    """
+    domains = study.domains
+    count = study.sweep.trials or 1 if study.sweep else 1
+    grid = list(itertools.islice(search_space.grid(domains), count))
+    trials = []
+    for number in range(count):
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
+        trial_seed = int(rng.integers(2**31))
+        is_grid = study.sweep is not None and study.sweep.searcher == "grid"
+        values = grid[number] if is_grid else search_space.draw(domains, rng)
+        model, train = _concrete(study, values, f"studies.{name}")
+        trials.append(
+            TrialConfig(
+                study=name,
+                trial_id=f"{name}-{number:02d}",
+                seed=trial_seed,
+                model=model,
+                train=train,
+                samples=study.samples,
+                metric=objective(study),
+                every=study.sweep.every if study.sweep else 1,
+                searched={path.rpartition(".")[2]: values[path] for path in domains},
+            )
+        )
+    return trials
+
+
+def objective(study: Study) -> str:
+    """Name the metric that chooses a resolved study's best trial and each trial's best epoch."""
+    if study.sweep and study.sweep.metric:
+        return study.sweep.metric
+    return MODELS[study.model["name"]].objective
+
+
+def trial_key(trial: TrialConfig, dataset_sha256: str) -> str:
+    """Hash all that a trial's training depends on, the code and the libraries that train it included."""
+    dependent = trial.model_dump(mode="json", exclude={"study", "trial_id", "searched"})
+    code = folder.digest_of_code("datasets.py", "models", "training", "metrics/frechet.py")
+    return folder.key_of(dependent, dataset_sha256, code, version("keras"), version("tensorflow"))
+
+
+def changes(before: Experiment, after: Experiment, names: list[str]) -> str | None:
+    """Say in one line what changed that the trials of the studies `names` depend on; None if nothing did.
+
+    More trials are not a change, as the plan of fewer is its beginning; nor are the resources.
+    """
+    for part in ("seed", "dataset"):
+        old, new = (experiment.model_dump(mode="json")[part] for experiment in (before, after))
+        if old != new:
+            return f"{part} changed: {_short(old)} -> {_short(new)}; use --fresh"
+    for name in names:
+        if name not in before.studies:
+            continue
+        old, new = (_flat(e.studies[name].model_dump(mode="json", exclude={"resources"})) for e in (before, after))
+        if (old.get("sweep.trials") or 0) < (new.get("sweep.trials") or 0):
+            old["sweep.trials"] = new["sweep.trials"]
+        different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if different:
+            key = different[0]
+            return f"{name} changed: {key} {_short(old.get(key))} -> {_short(new.get(key))}; use --fresh {name}"
+    return None
+
+
+def _kind(study: Study, where: str) -> type[Model]:
+    if study.model["name"] not in MODELS:
+        raise InputError(f"{where}.model.name: {choices('model', study.model['name'], MODELS)}")
+    return MODELS[study.model["name"]]
+
+
+def _count(study: Study, sweep: Sweep, where: str) -> int:
+    if sweep.searcher == "random":
+        return sweep.trials or DEFAULT_TRIALS
+    points = sum(1 for _ in search_space.grid(study.domains))
+    if sweep.trials and sweep.trials > points:
+        raise InputError(f"{where}.sweep.trials: expected at most {points}, the points of the grid, not {sweep.trials}")
+    return sweep.trials or points
+
+
+def _concrete(study: Study, values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Train]:
+    filled = search_space.fill({"model": study.model, "train": study.train}, values)
+    settings = {key: value for key, value in filled["model"].items() if key != "name"}
+    config.validate(_kind(study, where).Settings, settings, f"{where}.model")
+    return filled["model"], config.validate(Train, filled["train"], f"{where}.train")
+
+
+def _flat(mapping: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in mapping.items():
+        path = f"{key}.{name}" if key else name
+        if isinstance(value, Mapping) and not search_space.is_domain(value):
+            flat |= _flat(value, path)
+        else:
+            flat[path] = value
+    return flat
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping) and value.get("limit", ...) is None:
+        value = value["name"]
+    return "nothing" if value is None else f"{value}"

@@ -1,0 +1,91 @@
+"""Hands a plan's open trials to Ray Tune."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from raymnist.config import Study
+from raymnist.datasets import Images
+from raymnist.folder import Folder
+from raymnist.metrics import METRICS
+from raymnist.sweep.callback import Progress, Report
+from raymnist.sweep.outcome import Outcome
+from raymnist.sweep.resources import Request
+from raymnist.sweep.trainable import StudyTrainable
+
+
+def train_open(
+    study: Study, outcomes: list[Outcome], images: Images, results: Folder, request: Request, progress: Progress
+) -> None:
+    """Train the trials among `outcomes` that have not ended, each in its folder under `results`.
+
+    A trial that fails is noted in its folder and does not stop the others.
+    """
+    planned = [
+        {
+            "trial": outcome.trial.model_dump(mode="json"),
+            "key": outcome.key,
+            "path": str(outcome.path.resolve()),
+            "resources": asdict(request),
+        }
+        for outcome in outcomes
+        if not outcome.is_ended
+    ]
+    if not planned:
+        return
+    metric = outcomes[0].trial.metric
+    with tempfile.TemporaryDirectory(prefix="raymnist-") as storage, _without_tunes_own_files():
+        tune.Tuner(
+            tune.with_parameters(StudyTrainable, images=images),
+            param_space={"planned": tune.grid_search(planned)},
+            tune_config=tune.TuneConfig(
+                metric=metric,
+                mode=METRICS[metric].direction,
+                scheduler=_scheduler(study, outcomes),
+                reuse_actors=True,
+                trial_name_creator=_trial_id,
+                trial_dirname_creator=_trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=outcomes[0].trial.study, storage_path=storage, callbacks=[Report(results, progress)], verbose=0
+            ),
+        ).fit()
+
+
+def _scheduler(study: Study, outcomes: list[Outcome]) -> TrialScheduler:
+    if study.sweep is None or study.sweep.scheduler.name == "fifo":
+        return FIFOScheduler()
+    scheduler, epochs = study.sweep.scheduler, max(outcome.trial.train.epochs for outcome in outcomes)
+    return AsyncHyperBandScheduler(
+        time_attr="epoch",
+        max_t=epochs,
+        grace_period=min(epochs, scheduler.grace_epochs or math.ceil(epochs / 4)),
+        reduction_factor=scheduler.reduction_factor,
+    )
+
+
+def _trial_id(trial: tune.experiment.Trial) -> str:
+    return str(trial.config["planned"]["trial"]["trial_id"])
+
+
+@contextlib.contextmanager
+def _without_tunes_own_files() -> Iterator[None]:
+    """Keep Tune from writing CSV, JSON and TensorBoard files of its own: the trial's folder has them."""
+    name = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

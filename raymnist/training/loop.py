@@ -1,0 +1,177 @@
+"""One trial's training, epoch by epoch: history, samples, the best network, and a checkpoint to go on from.
+
+Ray is not needed here: `train` is an ordinary function.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from raymnist import folder
+from raymnist.config import TrialConfig
+from raymnist.datasets import Images
+from raymnist.metrics import METRICS, FrechetPixels
+from raymnist.models import MODELS, networks
+from raymnist.training import samples
+from raymnist.training.engine import Engine, mean_over
+
+Row = dict[str, Any]
+FAKES = 2000  # for frechet_pixels
+
+
+class Training:
+    """A model in training: what it is, how far it got, and what it reported.
+
+    history: a row per epoch; the objective and other validation scores are there at every `trial.every`-th epoch and
+        the last. best: the best row by the objective so far, or None.
+    """
+
+    def __init__(self, trial: TrialConfig, images: Images, frechet: FrechetPixels | None = None):
+        """Build the model from the trial's seed. `frechet` may hand over what an earlier trial computed."""
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(trial.seed)
+        kind = MODELS[trial.model["name"]]
+        settings = kind.Settings.model_validate({k: v for k, v in trial.model.items() if k != "name"})
+        self.trial = trial
+        self.images = images
+        self.model = kind(settings, trial.train, images.shape)
+        self.engine = Engine(self.model, images.train, trial.train.batch_size, trial.seed)
+        self.history: list[Row] = []
+        self.best: Row | None = None
+        if kind.kind == "autoencoder":
+            validation_loss = mean_over(self.model.phases()[0].loss, images.validation)
+            self._validate: Callable[[], Row] = lambda: {"val_loss": validation_loss()["loss"]}
+        else:
+            distance = frechet or FrechetPixels.fit(images.train, images.validation)
+            self._validate = lambda: {"frechet_pixels": distance(self.generate(FAKES))}
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs trained so far."""
+        return len(self.history)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are trained."""
+        return self.epochs_done >= self.trial.train.epochs
+
+    def epoch(self) -> Row:
+        """Train one epoch and, where it is due, score it. Returns its row of the history.
+
+        Raises FloatingPointError when a loss or score is no longer finite.
+        """
+        number = self.epochs_done + 1
+        start = time.perf_counter()
+        row: Row = {"epoch": number, **self.engine.epoch(number)}
+        seconds = time.perf_counter() - start
+        due = number % self.trial.every == 0 or number == self.trial.train.epochs
+        if due and all(math.isfinite(value) for value in row.values()):
+            row |= self._validate()
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{name} became {value} in epoch {number}; a lower learning_rate may help")
+        row["images_per_second"] = round(self.engine.steps * self.engine.batch_size / seconds, 1)
+        row["seconds"] = round(time.perf_counter() - start, 3)
+        self.history.append(row)
+        if due and (self.best is None or self._is_better(row, self.best)):
+            self.best = row
+        return row
+
+    def _is_better(self, row: Row, other: Row) -> bool:
+        metric = self.trial.metric
+        return row[metric] < other[metric] if METRICS[metric].direction == "min" else row[metric] > other[metric]
+
+    def generate(self, count: int) -> samples.Pixels:
+        """Make uint8 fakes [count, H, W, C] from the trial's fixed noise."""
+        return networks.generate(self.model.network, count, self.trial.seed)
+
+    def sample(self) -> samples.Pixels:
+        """Draw the grid of this moment: 100 fakes, or 50 validation images above their reconstructions."""
+        if self.model.kind == "generator":
+            return samples.mosaic(self.generate(100))
+        originals = self.images.validation[:50]
+        return samples.in_pairs(originals, networks.reconstruct(self.model.network, originals))
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint (`.npz`): every variable, the history and the trial's configuration."""
+        state = {"history": self.history, "best": self.best, "trial": self.trial.model_dump(mode="json")}
+        arrays = {f"{i:04d} {variable.path}": np.asarray(variable) for i, variable in enumerate(self.model.variables)}
+        with folder.replacing(path) as draft:
+            np.savez(draft, state=np.asarray(json.dumps(state)), **arrays)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint of a model with the same variables.
+
+        Raises ValueError if their shapes differ.
+        """
+        with np.load(path, allow_pickle=False) as stored:
+            state = json.loads(str(stored["state"]))
+            arrays = [stored[name] for name in sorted(set(stored.files) - {"state"})]
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in self.model.variables]:
+            raise ValueError(f"{path}: expected the variables of {self.trial.model}, received those of {state['trial']}")
+        for variable, array in zip(self.model.variables, arrays, strict=True):
+            variable.assign(array)
+        self.history, self.best = state["history"], state["best"]
+
+
+class TrialFolder:
+    """What a training leaves in its trial's folder."""
+
+    def __init__(self, path: Path, key: str):
+        """`key` stands for all that the training depends on."""
+        self.path = path
+        self.key = key
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint."""
+        return self.path / "checkpoints" / "last.npz"
+
+    def begin(self, training: Training) -> None:
+        """Go on from the checkpoint that bears the same key, or start anew and write the configuration."""
+        config = self.path / "config.json"
+        if (folder.read_json(config) or {}).get("key") == self.key and self.checkpoint.is_file():
+            training.restore(self.checkpoint)
+            return
+        if self.path.is_dir():
+            with folder.replacing(self.path) as emptied:
+                emptied.mkdir()
+        folder.write_json(config, {"key": self.key, **training.trial.model_dump(mode="json")})
+
+    def epoch(self, training: Training) -> Row:
+        """Train one epoch and write what is due: samples, the saved generator, the best network, the checkpoint."""
+        row = training.epoch()
+        number, trial = training.epochs_done, training.trial
+        if number % trial.samples.every == 0 or number in trial.samples.epochs or training.is_done:
+            samples.save_png(self.path / "samples" / f"epoch_{number:04d}.png", training.sample())
+            if training.model.kind == "generator":
+                self._save_network(training, self.path / "generators" / f"epoch_{number:04d}.keras")
+        if training.best is row:
+            self._save_network(training, self.path / "model.keras")
+        if trial.metric in row:
+            columns = list(dict.fromkeys(name for past in training.history for name in past))
+            folder.write_csv(self.path / "history.csv", columns, training.history)
+            training.save(self.checkpoint)
+        return row
+
+    def _save_network(self, training: Training, path: Path) -> None:
+        with folder.replacing(path) as draft:
+            training.model.network.save(draft)
+
+
+def train(trial: TrialConfig, images: Images, path: Path, key: str = "") -> Training:
+    """Train a trial to its end in the folder `path`, going on from what is there."""
+    training = Training(trial, images)
+    trial_folder = TrialFolder(path, key)
+    trial_folder.begin(training)
+    while not training.is_done:
+        trial_folder.epoch(training)
+    return training
