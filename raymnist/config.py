@@ -237,7 +237,7 @@ def load(source: str | Path, sets: Mapping[str, Any] | None = None) -> Experimen
         raise InputError(f"{where}: expected a mapping with name, dataset and studies, received {data!r:.60}")
     for key, value in (sets or {}).items():
         data = put(data, key, value)
-    return validate(Experiment, data, where)
+    return validate(Experiment, data, f"{where}: ")
 
 
 def put(data: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -264,7 +264,11 @@ def put(data: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def validate(kind: type[S], data: Any, where: str) -> S:
-    """Check `data` against a Settings class; the first problem becomes an InputError that opens with `where`."""
+    """Check `data` against a Settings class.
+
+    The first problem becomes an InputError. It opens with `where` and the key: `file.yaml: `, or the key of a mapping
+    with its dot, as in `studies.gan.train.`.
+    """
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -279,4 +283,5 @@ def validate(kind: type[S], data: Any, where: str) -> S:
             problem = f"expected a name of letters, digits, `_`, `-` and `.`, received {first['input']!r}"
         else:
             problem = f"{first['msg'].replace('Input should be', 'expected')}, received {first['input']!r:.80}"
-        raise InputError(": ".join(part for part in (where, key, problem) if part)) from None
+        place = f"{where}{key}" if key else where.rstrip(".: ")
+        raise InputError(f"{place}: {problem}") from None

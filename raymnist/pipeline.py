@@ -80,7 +80,7 @@ def run(
             stack.enter_context(ray_session(address))
             requests = _requests(experiment)
         _forget(experiment, target, forgotten)
-        with logging_to(target.log) as terminal:
+        with logging_to(target.log) as terminal, stack.pop_all():
             print((Path(scratch) / "log.txt").read_text(encoding="utf-8"))
             return _run(experiment, images, outcomes, target, requests, terminal)
 

@@ -72,18 +72,22 @@ def logging_to(path: Path) -> Iterator[Terminal]:
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
     user = os.fdopen(os.dup(1), "w", encoding="utf-8") if _is_descriptor(sys.stdout, 1) else sys.stdout
-    with path.open("a", encoding="utf-8", buffering=1) as log:
+    with path.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        try:
-            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    try:
+        # Loggers keep the stream they find, so it must be one that is never closed.
+        with contextlib.redirect_stdout(sys.__stdout__), contextlib.redirect_stderr(sys.__stderr__):
+            try:
                 yield Terminal(user)
-        finally:
-            for descriptor, copy in zip((1, 2), kept, strict=True):
-                os.dup2(copy, descriptor)
-                os.close(copy)
-            if user is not sys.stdout:
-                user.close()
+            finally:
+                sys.stdout.flush()
+    finally:
+        for descriptor, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        if user is not sys.stdout:
+            user.close()
 
 
 def _is_descriptor(stream: TextIO, descriptor: int) -> bool:

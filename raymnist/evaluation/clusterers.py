@@ -51,7 +51,7 @@ def resolve(part: Part, where: str) -> Part:
     """Fill in a clusterer's defaults; raises InputError for an unknown name or a wrong option."""
     if part.name not in CLUSTERERS:
         raise InputError(f"{where}: {choices('clusterer', part.name, CLUSTERERS)}")
-    options = config.validate(CLUSTERERS[part.name].options, part.options, f"{where}.{part.name}")
+    options = config.validate(CLUSTERERS[part.name].options, part.options, f"{where}.{part.name}.")
     return Part(name=part.name, options=options.model_dump())
 
 

@@ -49,7 +49,7 @@ class Embed:
 
     def __init__(
         self,
-        images: Pixels,
+        images: ray.ObjectRef,
         labels: Labels | None,
         encoder: Network | None,
         generators: Sequence[Network],
@@ -58,11 +58,11 @@ class Embed:
         threads: int,
         gpus: float,
     ):
-        """Load the networks; `images` are real ones, uint8 [n, H, W, C]."""
+        """Load the networks; `images` refers to the real ones, uint8 [n, H, W, C]."""
         from raymnist.training import devices
 
         devices.claim(threads, gpus)
-        self.images = images
+        self.images: Pixels = ray.get(images)
         self.labels = labels
         self.encoder = networks.load(Path(encoder.path)).get_layer("encoder") if encoder else None
         self.generators = generators

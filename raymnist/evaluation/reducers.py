@@ -111,7 +111,7 @@ def resolve(part: Part, where: str) -> Part:
     """Fill in a reducer's defaults; raises InputError for an unknown name or a wrong option."""
     if part.name not in REDUCERS:
         raise InputError(f"{where}: {choices('reducer', part.name, REDUCERS)}")
-    options = config.validate(REDUCERS[part.name].options, part.options, f"{where}.{part.name}")
+    options = config.validate(REDUCERS[part.name].options, part.options, f"{where}.{part.name}.")
     return Part(name=part.name, options=options.model_dump())
 
 

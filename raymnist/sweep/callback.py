@@ -30,6 +30,10 @@ class Report(tune.Callback):
         self.progress = progress
         self.epochs: dict[str, int] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave all behind: Tune pickles its callbacks for a restore that is not used, and a terminal has no pickle."""
+        return {}
+
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Move the progress on."""
         planned = _trial(trial)

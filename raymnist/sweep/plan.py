@@ -154,8 +154,8 @@ def _count(study: Study, sweep: Sweep, where: str) -> int:
 def _concrete(study: Study, values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Train]:
     filled = search_space.fill({"model": study.model, "train": study.train}, values)
     settings = {key: value for key, value in filled["model"].items() if key != "name"}
-    config.validate(_kind(study, where).Settings, settings, f"{where}.model")
-    return filled["model"], config.validate(Train, filled["train"], f"{where}.train")
+    config.validate(_kind(study, where).Settings, settings, f"{where}.model.")
+    return filled["model"], config.validate(Train, filled["train"], f"{where}.train.")
 
 
 def _flat(mapping: Mapping[str, Any], key: str = "") -> dict[str, Any]:

@@ -55,7 +55,11 @@ def train_open(
                 trial_dirname_creator=_trial_id,
             ),
             run_config=tune.RunConfig(
-                name=outcomes[0].trial.study, storage_path=storage, callbacks=[Report(results, progress)], verbose=0
+                name=outcomes[0].trial.study,
+                storage_path=storage,
+                callbacks=[Report(results, progress)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
             ),
         ).fit()
 

@@ -156,6 +156,7 @@ class TrialFolder:
                 self._save_network(training, self.path / "generators" / f"epoch_{number:04d}.keras")
         if training.best is row:
             self._save_network(training, self.path / "model.keras")
+            samples.save_png(self.path / "samples" / "best.png", training.sample())
         if trial.metric in row:
             columns = list(dict.fromkeys(name for past in training.history for name in past))
             folder.write_csv(self.path / "history.csv", columns, training.history)
