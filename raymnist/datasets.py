@@ -33,7 +33,9 @@ class Arrays:
 class Images:
     """A data set as an experiment uses it.
 
-    train, validation, test: uint8 [n, H, W, C]; validation is the last tenth of the training images.
+    """A data set as an experiment uses it.
+
+    name: in DATASETS, or the full path of the file.
     train_labels, test_labels: int64 [n], or None for unlabelled data.
     sha256: of all arrays, which stands for the data set in every key.
     """
@@ -80,7 +82,7 @@ def load(choice: Dataset) -> Images:
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
     return Images(
-        name=choice.name,
+        name=choice.name if choice.name in DATASETS else str(Path(choice.name).resolve()),
         train=arrays.x_train[: count - held_out],
         validation=arrays.x_train[count - held_out : count],
         test=arrays.x_test,
@@ -120,7 +122,7 @@ def load_mnist() -> Arrays:
             keras.datasets.mnist.load_data()
         except Exception as error:
             raise InputError(
-                f"dataset mnist: not in $RAYMNIST_DATA ({folder or 'not set'}), not in {cache}, and the download failed "
+                f"dataset mnist: not in $RAYMNIST_DATA ({folder or 'not set'}), nor in {cache}; the download failed "
                 f"({str(error).splitlines()[0]:.120}); put mnist.npz into one of the two, or use the bundled "
                 "`dataset: digits`"
             ) from None
@@ -179,10 +181,10 @@ def _pixels(array: NDArray[np.generic], where: str) -> Pixels:
         raise InputError(f"{where}: expected uint8, or floats in [0, 1], received {array.dtype}")
     if not np.isfinite(array).all():
         raise InputError(f"{where}: expected finite numbers, received NaN or infinity")
-    low, high = float(np.min(array)), float(np.max(array))  # type: ignore[arg-type]
+    low, high = float(np.min(array)), float(np.max(array))
     if low < 0 or high > 1:
         raise InputError(f"{where}: expected floats in [0, 1], received {low:g} to {high:g}")
-    return np.rint(array * np.asarray(255, array.dtype)).astype(np.uint8)  # type: ignore[operator]
+    return np.rint(array * np.asarray(255, array.dtype)).astype(np.uint8)
 
 
 def _labels(array: NDArray[np.generic], count: int, where: str) -> Labels:

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield draft
         if path.is_dir():
             shutil.rmtree(path)
-        os.replace(draft, path)
+        draft.replace(path)
     finally:
         if draft.is_dir():
             shutil.rmtree(draft)
@@ -151,3 +150,8 @@ class Folder:
             complete=manifest.get("complete", {}) | {stage: key},
             seconds=manifest.get("seconds", {}) | {stage: round(seconds, 1)},
         )
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Note seconds that a stage took, beside those of earlier runs."""
+        spent = self.manifest.get("seconds", {})
+        self.note(seconds=spent | {stage: round(spent.get(stage, 0) + seconds, 1)})

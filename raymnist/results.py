@@ -151,7 +151,12 @@ class Results:
     def leaderboard_markdown(self) -> str:
         """Write the leaderboard as a Markdown table."""
         board = self.leaderboard
-        lines = [f"# {self.experiment.name}", "", f"| {' | '.join(board.columns)} |", "|" + " --- |" * len(board.columns)]
+        lines = [
+            f"# {self.experiment.name}",
+            "",
+            f"| {' | '.join(board.columns)} |",
+            "|" + " --- |" * len(board.columns),
+        ]
         lines += [f"| {' | '.join(_short(cell) for cell in row)} |" for row in board.itertuples(index=False)]
         return "\n".join(lines) + "\n"
 
@@ -171,5 +176,3 @@ def _read_csv(path: Path) -> pd.DataFrame:
     text = dict.fromkeys(("study", "trial_id", "encoder", "features", "reducer", "error", "cuda_visible_devices"), str)
     frame = pd.read_csv(path, dtype=text, na_values=[""], keep_default_na=False)
     return frame.fillna(dict.fromkeys(set(text) & set(frame.columns), ""))
-
-

@@ -17,7 +17,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} is not text", problem_mark=key_node.start_mark)
             if key in seen:
@@ -41,7 +41,7 @@ _Loader.add_implicit_resolver(
 def parse(text: str, where: str) -> Any:
     """Read one YAML document.
 
-    Raises InputError, which opens with `where` (a file's name) and gives the line, for a syntax error or a duplicate key.
+    Raises InputError, which opens with `where` (a file's name) and the line, for a syntax error or a duplicate key.
     """
     try:
         return yaml.load(text, Loader=_Loader)

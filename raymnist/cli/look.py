@@ -40,7 +40,9 @@ def report(results: Folders) -> None:
 
 
 def list_parts(
-    kind: Annotated[str | None, typer.Argument(help="models, datasets, metrics, reducers, clusterers, experiments.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="models, datasets, metrics, reducers, clusterers, experiments.")
+    ] = None,
 ) -> None:
     """List what an experiment can name."""
     from raymnist import config
@@ -57,7 +59,8 @@ def list_parts(
         "reducers": {name: reducer.text for name, reducer in REDUCERS.items()},
         "clusterers": {name: clusterer.text for name, clusterer in CLUSTERERS.items()},
         "experiments": {
-            name: path.read_text(encoding="utf-8").splitlines()[0].strip("# ") for name, path in config.bundled().items()
+            name: path.read_text(encoding="utf-8").splitlines()[0].strip("# ")
+            for name, path in config.bundled().items()
         },
     }
     if kind is not None and kind not in parts:
@@ -70,25 +73,39 @@ def list_parts(
 
 
 def print_leaderboard(results: Iterable[Results]) -> None:
-    """Print the leaderboards, and where the reports are."""
+    """Print the leaderboards, compact enough for 80 columns, and where the reports are."""
+    import pandas as pd
+
     for one in results:
-        print_frame(one.experiment.name, one.leaderboard)
+        board = one.leaderboard
+        shown = pd.DataFrame(
+            {
+                "best trial": board["best"] + "\n" + board["settings"].str.replace(", ", "\n"),
+                "objective": [
+                    f"{metric}\n{value:.4g} at epoch {epoch}"
+                    for metric, value, epoch in zip(board["objective"], board["value"], board["epoch"], strict=True)
+                ],
+            }
+        )
+        measured = [name for name in board.columns if board[name].dtype.kind == "f" and name != "value"]
+        print_frame(one.experiment.name, pd.concat([shown, board[measured].round(3)], axis=1))
         if one.folder.report.is_file():
             typer.echo(f"report: {one.folder.report}")
 
 
 def print_frame(title: str, frame: pd.DataFrame) -> None:
-    """Print a table that wraps to the terminal's width."""
+    """Print a table that fits the terminal, and is 160 columns wide where there is none."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title)
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     for column in frame.columns:
-        is_number = frame[column].dtype.kind in "fi"
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(column, justify="right" if frame[column].dtype.kind in "fi" else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(_cell(value) for value in row))
-    Console().print(table)
+    console = Console()
+    Console(width=None if console.is_terminal else 160).print(table)
 
 
 def _cell(value: Any) -> str:

@@ -19,12 +19,20 @@ def run(
     fresh: Annotated[
         str | None,
         typer.Option(
-            "--fresh", metavar="[STUDY]", help="Forget earlier results, or those of one study.", flag_value="*", is_flag=False
+            "--fresh",
+            metavar="[STUDY]",
+            help="Forget earlier results, or those of one study.",
+            flag_value="*",
+            is_flag=False,
         ),
     ] = None,
-    results: Annotated[Path, typer.Option(metavar="PARENT", help="The folder above the results folder.")] = Path("results"),
+    results: Annotated[Path, typer.Option(metavar="PARENT", help="The folder above the results folder.")] = Path(
+        "results"
+    ),
     address: Annotated[str | None, typer.Option(metavar="RAY", help="A Ray cluster to join, such as auto.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would run, run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, say what would run, run nothing.")
+    ] = False,
 ) -> None:
     """Run an experiment, or go on with what is there."""
     from raymnist import pipeline

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,35 +57,40 @@ def reduce_all(evaluation: Evaluation, points: Points, seed: int, target: Path) 
     A reducer is fitted on the real points and places each generator's fakes. `fit_on: both` adds, for each generator,
     a fit on its fakes and the real points together.
     """
-    tasks: dict[Any, list[tuple[str, str, str, str, str, NDArray[np.int64]]]] = {}
+    tasks: list[tuple[Any, list[Coordinates]]] = []
     real = rows_of(points, "real", "")
     generators = generators_of(points)
+    unknown = np.empty((0, 0), np.float32)
     for features, values in points.features.items():
         stored = ray.put(values)
         for part in evaluation.reducers:
             if part.name == "none":
                 continue
-            name = reducers.label(part)
-            fakes = {pair: rows_of(points, "fake", pair[1]) for pair in generators if evaluation.fit_on == "real"}
-            task = _reduce.remote(part, stored, real, list(fakes.values()), seed)
-            tasks[task] = [
-                ("", "", "real", features, name, real),
-                *((*pair, "real", features, name, rows) for pair, rows in fakes.items()),
+            blank = Coordinates("", "", "real", features, reducers.label(part), points.ids[real], unknown)
+            fakes = [rows_of(points, "fake", trial_id) for _, trial_id in generators if evaluation.fit_on == "real"]
+            placed = [
+                replace(blank, study=study, trial_id=trial_id, ids=points.ids[rows])
+                for (study, trial_id), rows in zip(generators, fakes, strict=False)
             ]
-            for pair in generators if evaluation.fit_on == "both" else []:
-                both = rows_of(points, "both", pair[1])
-                tasks[_reduce.remote(part, stored, both, [], seed)] = [(*pair, "both", features, name, both)]
+            tasks.append((_reduce.remote(part, stored, real, fakes, seed), [blank, *placed]))
+            for study, trial_id in generators if evaluation.fit_on == "both" else []:
+                rows = rows_of(points, "both", trial_id)
+                joint = replace(blank, study=study, trial_id=trial_id, fit_on="both", ids=points.ids[rows])
+                tasks.append((_reduce.remote(part, stored, rows, [], seed), [joint]))
     with folder.replacing(target) as draft:
         draft.mkdir()
-        for number, (task, sets) in enumerate(tasks.items()):
-            for place, (label, xyz) in enumerate(zip(sets, ray.get(task), strict=True)):
-                *text, rows = label
-                _write(Coordinates(*text, points.ids[rows], xyz), draft / f"{number:03d}-{place:02d}.parquet")
+        for number, (task, made) in enumerate(tasks):
+            for place, (coordinates, xyz) in enumerate(zip(made, ray.get(task), strict=True)):
+                _write(replace(coordinates, xyz=xyz), draft / f"{number:03d}-{place:02d}.parquet")
 
 
 @ray.remote(num_cpus=1)
 def _reduce(
-    part: Part, values: NDArray[np.float32], fitted: NDArray[np.int64], others: Sequence[NDArray[np.int64]], seed: int
+    part: Part,
+    values: NDArray[np.float32],
+    fitted: NDArray[np.int64],
+    others: Sequence[NDArray[np.int64]],
+    seed: int,
 ) -> list[NDArray[np.float32]]:
     coordinates, placed = reducers.reduce(part, values[fitted], [values[rows] for rows in others], seed)
     return [coordinates, *placed]

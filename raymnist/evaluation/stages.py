@@ -68,21 +68,19 @@ class Stages:
         count = min(self.evaluation.images, len(self.images.test))
         rows = np.sort(np.random.default_rng(self.seed).permutation(len(self.images.test))[:count])
         labels = self.images.test_labels
-        encoder, *generators = (
-            outcome and Network(outcome.trial.study, outcome.trial.trial_id, str((outcome.path / "model.keras").resolve()))
-            for outcome in (self.encoder, *self.generators)
-        )
         statistics = embed(
             self.images.test[rows],
             None if labels is None else labels[rows],
-            encoder,
-            [generator for generator in generators if generator],
+            _network(self.encoder) if self.encoder else None,
+            [_network(generator) for generator in self.generators],
             self.evaluation.features or [],
             self.seed,
             self.results.embeddings / "points",
         )
         print(statistics)
-        made = f" and {count} fakes by {', '.join(g.trial.trial_id for g in self.generators)}" if self.generators else ""
+        made = (
+            f" and {count} fakes by {', '.join(g.trial.trial_id for g in self.generators)}" if self.generators else ""
+        )
         return f"embedded {count} real images{made}"
 
     def _reduce(self) -> str:
@@ -99,3 +97,7 @@ class Stages:
         rows = scores.score_all(clusterings, points, encoder, self.seed)
         folder.write_csv(self.results.table, scores.COLUMNS, rows)
         return f"clustered and scored them: {len(rows)} rows"
+
+
+def _network(outcome: Outcome) -> Network:
+    return Network(outcome.trial.study, outcome.trial.trial_id, str((outcome.path / "model.keras").resolve()))

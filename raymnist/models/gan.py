@@ -88,7 +88,10 @@ class GAN(Model):
         """Discriminator, then generator."""
         return [
             Phase(
-                "discriminator", self.tell_apart, self.discriminator.trainable_variables, self.discriminator_optimizer
+                "discriminator",
+                self.tell_apart,
+                self.discriminator.trainable_variables,
+                self.discriminator_optimizer,
             ),
             Phase("generator", self.fool, self.generator.trainable_variables, self.generator_optimizer),
         ]

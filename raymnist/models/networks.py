@@ -51,13 +51,13 @@ def generate(generator: keras.Model, count: int, seed: int, first_chunk: int = 0
 
 def encode(encoder: keras.Model, images: Pixels) -> NDArray[np.float32]:
     """Turn uint8 images [n, H, W, C] into flat codes float32 [n, d]."""
-    codes = _in_chunks(encoder, images.astype(np.float32) / 255)
+    codes = _in_chunks(encoder, images.astype(np.float32) / np.float32(255))
     return codes.reshape(len(images), -1)
 
 
 def reconstruct(autoencoder: keras.Model, images: Pixels) -> Pixels:
     """Send uint8 images [n, H, W, C] through an autoencoder and back."""
-    return to_pixels(_in_chunks(autoencoder, images.astype(np.float32) / 255))
+    return to_pixels(_in_chunks(autoencoder, images.astype(np.float32) / np.float32(255)))
 
 
 def to_pixels(images: NDArray[np.float32]) -> Pixels:

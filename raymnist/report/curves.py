@@ -28,7 +28,12 @@ def learning_curves(results: Results) -> Iterator[tuple[str, str, Figure]]:
                 known = of_trial[of_trial[metric].notna()]
                 marker = "o" if len(known) < 20 else None
                 panel.plot(
-                    known["epoch"], known[metric], color=colours(number), label=trial_id, marker=marker, markersize=3
+                    known["epoch"],
+                    known[metric],
+                    color=colours(number),
+                    label=trial_id,
+                    marker=marker,
+                    markersize=3,
                 )
             panel.set(title=metric, xlabel="epoch")
             panel.grid(alpha=0.3)

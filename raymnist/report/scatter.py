@@ -21,14 +21,17 @@ def reduced_maps(results: Results) -> Iterator[tuple[str, str, Figure]]:
     """Draw every reduction of real and fake images in its first two dimensions, thrice coloured."""
     for name, title, points in _maps(results):
         figure = Figure(figsize=(15, 5.2), layout="constrained")
-        digits, clusters, sources = figure.subplots(1, 3)
+        digits, clusters, sources = figure.subplots(1, 3, sharex=True, sharey=True)
         real = points["source"] == "real"
         labelled = points[real & points["label"].notna()]
         shown = labelled if len(labelled) else points[real]
         _scatter(digits, shown, [TEN(int(label) % 10) for label in shown["label"].fillna(0)])
         digits.set_title("real images by digit" if len(labelled) else "real images (no labels)")
         if len(labelled):
-            _legend(digits, {f"{int(label)}": TEN(int(label) % 10) for label in sorted(labelled["label"].unique())})
+            _legend(
+                digits,
+                {f"{int(label)}": TEN(int(label) % 10) for label in sorted(labelled["label"].unique())},
+            )
         _scatter(clusters, points, [TEN(int(cluster) % 10) for cluster in points["cluster"]])
         clusters.set_title("all images by cluster")
         _scatter(sources, points, [REAL if is_real else FAKE for is_real in real])
@@ -50,7 +53,15 @@ def scatter_3d(results: Results) -> Iterator[tuple[str, str, Figure]]:
             chosen = (points["source"] == "real") == is_real
             if chosen.any():
                 colours = [TEN(int(cluster) % 10) for cluster in points.loc[chosen, "cluster"]]
-                axes.scatter(*xyz[chosen, :3].T, c=colours, s=4, alpha=0.6, marker=marker, linewidths=0, label=label)
+                axes.scatter(
+                    *xyz[chosen, :3].T,
+                    c=colours,
+                    s=_size(points),
+                    alpha=0.6,
+                    marker=marker,
+                    linewidths=0,
+                    label=label,
+                )
         axes.set(xlabel="first", ylabel="second", zlabel="third", title=f"{title}\nby cluster; o real, ^ fake")
         yield f"scatter3d_{name}", f"{title}, coloured by cluster", figure
 
@@ -83,15 +94,20 @@ def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
             ]
             joined = of_pair[wanted].set_index("id")[["xyz"]].join(points).join(grouped.set_index("id")["cluster"])
             title = f"{reducer} of {features}, {f'real and {trial_id}' if study else 'real'}, fitted on {fit_on}"
-            yield "_".join(filter(None, (features, reducer, trial_id))), title, joined
+            yield "_".join(part for part in (str(features), str(reducer), trial_id) if part), title, joined
 
 
 def _scatter(axes: Any, points: pd.DataFrame, colours: list[Any]) -> None:
     xyz = np.stack(points["xyz"].to_list())
     second = xyz[:, 1] if xyz.shape[1] > 1 else np.zeros(len(xyz))
     order = np.random.default_rng(0).permutation(len(xyz))  # so that no colour covers the others
-    axes.scatter(xyz[order, 0], second[order], c=[colours[i] for i in order], s=4, alpha=0.6, linewidths=0)
+    axes.scatter(xyz[order, 0], second[order], c=[colours[i] for i in order], s=_size(xyz), alpha=0.6, linewidths=0)
     axes.set(xticks=[], yticks=[], xlabel="first dimension", ylabel="second dimension")
+
+
+def _size(points: Any) -> float:
+    """Choose an area for the markers, in square points: large where there are few."""
+    return float(np.clip(10_000 / len(points), 3, 20))
 
 
 def _legend(axes: Any, colours: dict[str, Any]) -> None:

@@ -34,7 +34,9 @@ class Report(tune.Callback):
         """Leave all behind: Tune pickles its callbacks for a restore that is not used, and a terminal has no pickle."""
         return {}
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         """Move the progress on."""
         planned = _trial(trial)
         before = self.epochs.get(planned.trial_id, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +50,10 @@ class Outcome:
     def seconds(self) -> float:
         """Seconds spent in training and scoring."""
         return sum(row["seconds"] for row in self.history)
+
+    def forget(self) -> Outcome:
+        """Count the trial as not begun."""
+        return replace(self, status="pending", history=[], error="", cuda_visible_devices="")
 
     def row(self) -> dict[str, Any]:
         """Give the trial's row of `trials.csv`."""

@@ -23,7 +23,12 @@ from raymnist.sweep.trainable import StudyTrainable
 
 
 def train_open(
-    study: Study, outcomes: list[Outcome], images: Images, results: Folder, request: Request, progress: Progress
+    study: Study,
+    outcomes: list[Outcome],
+    images: Images,
+    results: Folder,
+    request: Request,
+    progress: Progress,
 ) -> None:
     """Train the trials among `outcomes` that have not ended, each in its folder under `results`.
 

@@ -35,7 +35,7 @@ class StudyTrainable(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        from raymnist.training.loop import TrialFolder, Training
+        from raymnist.training.loop import Training, TrialFolder
 
         planned = config["planned"]
         self.training = Training(TrialConfig.model_validate(planned["trial"]), self.images, self.frechet)

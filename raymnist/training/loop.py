@@ -17,7 +17,7 @@ import numpy as np
 
 from raymnist import folder
 from raymnist.config import TrialConfig
-from raymnist.datasets import Images
+from raymnist.datasets import Images, Pixels
 from raymnist.metrics import METRICS, FrechetPixels
 from raymnist.models import MODELS, networks
 from raymnist.training import samples
@@ -89,11 +89,11 @@ class Training:
         metric = self.trial.metric
         return row[metric] < other[metric] if METRICS[metric].direction == "min" else row[metric] > other[metric]
 
-    def generate(self, count: int) -> samples.Pixels:
+    def generate(self, count: int) -> Pixels:
         """Make uint8 fakes [count, H, W, C] from the trial's fixed noise."""
         return networks.generate(self.model.network, count, self.trial.seed)
 
-    def sample(self) -> samples.Pixels:
+    def sample(self) -> Pixels:
         """Draw the grid of this moment: 100 fakes, or 50 validation images above their reconstructions."""
         if self.model.kind == "generator":
             return samples.mosaic(self.generate(100))
@@ -105,7 +105,7 @@ class Training:
         state = {"history": self.history, "best": self.best, "trial": self.trial.model_dump(mode="json")}
         arrays = {f"{i:04d} {variable.path}": np.asarray(variable) for i, variable in enumerate(self.model.variables)}
         with folder.replacing(path) as draft:
-            np.savez(draft, state=np.asarray(json.dumps(state)), **arrays)
+            np.savez(draft, allow_pickle=False, state=np.asarray(json.dumps(state)), **arrays)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of a model with the same variables.
@@ -116,7 +116,9 @@ class Training:
             state = json.loads(str(stored["state"]))
             arrays = [stored[name] for name in sorted(set(stored.files) - {"state"})]
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in self.model.variables]:
-            raise ValueError(f"{path}: expected the variables of {self.trial.model}, received those of {state['trial']}")
+            raise ValueError(
+                f"{path}: expected the variables of {self.trial.model}, received those of {state['trial']}"
+            )
         for variable, array in zip(self.model.variables, arrays, strict=True):
             variable.assign(array)
         self.history, self.best = state["history"], state["best"]

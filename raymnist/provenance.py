@@ -1,0 +1,47 @@
+"""Where results come from: versions, commit, host and time, for the manifest."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "raymnist",
+    "ray",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "scikit-learn",
+    "umap-learn",
+    "openTSNE",
+    "pandas",
+)
+
+
+def facts() -> dict[str, Any]:
+    """Collect what a reader needs to repeat a run."""
+    return {
+        "command": sys.argv,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "git_commit": git_commit(),
+        "host": platform.node(),
+    }
+
+
+def git_commit() -> str | None:
+    """Find the commit of the project's checkout; None where the code is not in one, as in an installed wheel."""
+    here = Path(__file__).parent
+    if not (here.parent / ".git").exists():
+        return None
+    asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or None
+
+
+def now() -> str:
+    """Write the time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

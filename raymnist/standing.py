@@ -1,0 +1,113 @@
+"""How an experiment stands in its results folder: what is done, what is open, and what is in the way."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from typing import Self
+
+from raymnist import config, folder
+from raymnist.config import Experiment
+from raymnist.datasets import Images
+from raymnist.errors import InputError, choices
+from raymnist.evaluation.stages import Stages
+from raymnist.folder import Folder
+from raymnist.sweep import plan
+from raymnist.sweep.outcome import Outcome, best_of, read
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A resolved experiment, its images, and every planned trial as its folder has it.
+
+    forgotten: studies whose earlier trials do not count and will be deleted. outcomes: each study's trials, in order.
+    """
+
+    experiment: Experiment
+    images: Images
+    folder: Folder
+    forgotten: tuple[str, ...]
+    outcomes: dict[str, list[Outcome]]
+
+    @classmethod
+    def read(cls, experiment: Experiment, images: Images, target: Folder, fresh: bool | str | list[str]) -> Self:
+        """Read the folder; raises InputError for an unknown study in `fresh`, or if something is in the way."""
+        names = [fresh] if isinstance(fresh, str) else list(experiment.studies if fresh is True else fresh or [])
+        for name in names:
+            if name not in experiment.studies:
+                raise InputError(f"--fresh: {choices('study', name, experiment.studies)}")
+        outcomes = {}
+        for name, study in experiment.studies.items():
+            trials = plan.plan(name, study, experiment.seed)
+            read_trials = [read(trial, plan.trial_key(trial, images.sha256), target) for trial in trials]
+            outcomes[name] = [o.forget() for o in read_trials] if name in names else read_trials
+        standing = cls(experiment, images, target, tuple(names), outcomes)
+        standing._refuse_what_is_in_the_way()
+        return standing
+
+    def reread(self, study: str) -> Self:
+        """Read a study's trials again, after they were trained."""
+        again = [read(outcome.trial, outcome.key, self.folder) for outcome in self.outcomes[study]]
+        return replace(self, forgotten=(), outcomes=self.outcomes | {study: again})
+
+    @property
+    def all_outcomes(self) -> list[Outcome]:
+        """The trials of all studies."""
+        return [outcome for outcomes in self.outcomes.values() for outcome in outcomes]
+
+    @property
+    def failures(self) -> list[str]:
+        """Trials that did not end well, and studies that the evaluation had to leave out for it, a line each."""
+        lines = [f"{o.trial.trial_id}: {o.error or o.status}" for o in self.all_outcomes if not o.is_ended]
+        evaluation = self.experiment.evaluation
+        wanted = [*(evaluation.generators or []), evaluation.encoder] if evaluation else []
+        without = [name for name in wanted if name and best_of(self.outcomes[name]) is None]
+        return lines + [f"evaluation without {name}: none of its trials ended" for name in without]
+
+    def stages(self) -> Stages | None:
+        """Choose the trials that take part in the evaluation; None if there is nothing to evaluate."""
+        evaluation = self.experiment.evaluation
+        if evaluation is None:
+            return None
+        best = {name: best_of(outcomes) for name, outcomes in self.outcomes.items()}
+        encoder = best[evaluation.encoder] if evaluation.encoder else None
+        generators = [chosen for name in evaluation.generators or [] if (chosen := best[name])]
+        features = [name for name in evaluation.features or [] if name != "code" or encoder]
+        if not features:
+            return None
+        evaluation = evaluation.model_copy(update={"features": features})
+        return Stages(evaluation, self.images, self.experiment.seed, encoder, generators, self.folder)
+
+    def is_complete(self) -> bool:
+        """Tell whether nothing is left to train and to evaluate."""
+        if self.forgotten or self.failures:
+            return False
+        stages = self.stages()
+        return stages is None or stages.is_complete()
+
+    def forget(self) -> None:
+        """Delete what `fresh` named: the whole folder if it named every study, else the studies' folders."""
+        if set(self.forgotten) >= set(self.experiment.studies) and self.folder.path.is_dir():
+            shutil.rmtree(self.folder.path)
+        for name in self.forgotten:
+            shutil.rmtree(self.folder.study(name), ignore_errors=True)
+
+    def _refuse_what_is_in_the_way(self) -> None:
+        path = self.folder.path
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return
+        if not self.folder.experiment.is_file():
+            raise InputError(f"{path}: expected a results folder or nothing, found something else")
+        if set(self.forgotten) >= set(self.experiment.studies):
+            return
+        kept = [name for name in self.experiment.studies if name not in self.forgotten]
+        change = plan.changes(config.load(self.folder.experiment), self.experiment, kept)
+        if change:
+            raise InputError(f"{path}: {change}")
+        for outcome in (outcome for name in kept for outcome in self.outcomes[name]):
+            stored = folder.read_json(outcome.path / "config.json")
+            if stored and stored["key"] != outcome.key:
+                name = outcome.trial.study
+                raise InputError(
+                    f"{path}: {name} changed: its data, or the code or libraries that train it; use --fresh {name}"
+                )
