@@ -33,9 +33,8 @@ class Arrays:
 class Images:
     """A data set as an experiment uses it.
 
-    """A data set as an experiment uses it.
-
     name: in DATASETS, or the full path of the file.
+    train, validation, test: uint8 [n, H, W, C]; validation is the last tenth of the training images.
     train_labels, test_labels: int64 [n], or None for unlabelled data.
     sha256: of all arrays, which stands for the data set in every key.
     """
