@@ -51,7 +51,7 @@ def _bare_name(value: Any) -> Any:
 class Dataset(Settings):
     """Which images: a name in DATASETS or the path of an `.npz` file; `limit` keeps the first training images."""
 
-    name: str
+    name: str = "digits"
     limit: int | None = Field(None, ge=10)
 
 
@@ -192,7 +192,7 @@ class Experiment(Settings):
 
     name: Name
     seed: int = Field(0, ge=0, lt=2**31)
-    dataset: Annotated[Dataset, BeforeValidator(_bare_name)] = Dataset(name="digits")
+    dataset: Annotated[Dataset, BeforeValidator(_bare_name)] = Dataset()
     studies: dict[Name, Study] = Field(min_length=1)
     evaluation: Evaluation | None = Evaluation()
 

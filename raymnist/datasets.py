@@ -143,13 +143,13 @@ def read_npz(path: Path) -> Arrays:
     if not path.is_file():
         raise InputError(f"dataset {path}: expected an .npz file, found {'a folder' if path.is_dir() else 'none'}")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
-    except (zipfile.BadZipFile, EOFError, OSError, TypeError, AttributeError):
-        raise InputError(f"dataset {path}: expected an .npz file, received a truncated or other file") from None
-    except ValueError as error:
-        reason = "pickled objects" if "pickle" in str(error) else "a truncated or other file"
-        raise InputError(f"dataset {path}: expected an .npz file of plain arrays, received {reason}") from None
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, TypeError, AttributeError) as error:
+        # NumPy takes whatever is no zip archive for a pickle; only inside an archive it means one.
+        is_pickle = "Object arrays" in str(error)
+        received = "pickled objects" if is_pickle else "a truncated or other file"
+        raise InputError(f"dataset {path}: expected an .npz file of plain arrays, received {received}") from None
     if set(arrays) not in ({"x_train", "x_test"}, {"x_train", "y_train", "x_test", "y_test"}):
         raise InputError(
             f"dataset {path}: expected the keys x_train, y_train, x_test, y_test (both y may be missing), "

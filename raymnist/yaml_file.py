@@ -54,4 +54,4 @@ def parse(text: str, where: str) -> Any:
 
 def dump(data: Any) -> str:
     """Write `data` as YAML in the order of its keys, short lists on one line."""
-    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110)

@@ -1,0 +1,93 @@
+"""What the tests share: one Ray session, tiny images, and one finished run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import numpy as np
+import pytest
+
+from raymnist import datasets
+from raymnist.config import Dataset, Samples, Train, TrialConfig
+
+MNIST = Path(os.environ.get("RAYMNIST_DATA", "")) / "mnist.npz"
+needs_mnist = pytest.mark.skipif(
+    not (os.environ.get("RAYMNIST_DATA") and MNIST.is_file()), reason="RAYMNIST_DATA names no folder with mnist.npz"
+)
+
+TINY = """
+name: tiny
+dataset: {name: digits, limit: 300}
+studies:
+  autoencoder:
+    model: {name: conv_autoencoder, latent_dim: {choice: [4, 8]}, filters: 4}
+    train: {epochs: 2, batch_size: 32, learning_rate: {loguniform: [1e-3, 1e-2]}}
+    sweep: {trials: 2}
+    resources: {gpus: 0}
+  gan:
+    model: {name: conv_gan, latent_dim: {choice: [4, 8]}, generator_filters: 4, discriminator_filters: 4}
+    train: {epochs: 2, batch_size: 32, learning_rate: {loguniform: [1e-3, 1e-2]}}
+    sweep: {trials: 2, every: 2}
+    resources: {gpus: 0}
+evaluation:
+  images: 60
+  reducers: [none, {pca: {dims: 3}}]
+"""
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """One Ray session for the suite, with two GPUs that do not exist."""
+    import ray
+
+    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return datasets.load(Dataset(name="digits", limit=300))
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("experiment") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(ray_session, tiny_file, tmp_path_factory):
+    """The tiny experiment, run to its end; tests read it and leave it as it is."""
+    import raymnist
+
+    return raymnist.run(tiny_file, results=tmp_path_factory.mktemp("results"))
+
+
+def a_trial(name: str, *, metric: str | None = None, every: int = 1, model: dict | None = None, **train) -> TrialConfig:
+    """Make a tiny trial of a model."""
+    small = {
+        "conv_autoencoder": {"latent_dim": 4, "filters": 4},
+        "conv_gan": {"latent_dim": 8, "generator_filters": 4, "discriminator_filters": 4},
+    }
+    return TrialConfig(
+        study="study",
+        trial_id="study-00",
+        seed=3,
+        model={"name": name, **small[name], **(model or {})},
+        train=Train(**{"epochs": 4, "batch_size": 32, "learning_rate": 1e-3, **train}),
+        samples=Samples(every=2),
+        metric=metric or {"conv_autoencoder": "val_loss", "conv_gan": "frechet_pixels"}[name],
+        every=every,
+        searched={},
+    )
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,219 @@
+import pytest
+
+from raymnist import config, pipeline
+from raymnist.config import Experiment
+from raymnist.errors import InputError
+
+SHORTEST = "name: first\nstudies: {gan: {model: conv_gan}}\n"
+
+
+def load(text, tmp_path, sets=None):
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    return config.load(path, sets)
+
+
+def prepare(text, tmp_path, sets=None):
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    return pipeline.prepare(path, sets)[0]
+
+
+def test_the_shortest_file_gets_defaults_that_suit_it(tmp_path):
+    experiment = prepare(SHORTEST, tmp_path)
+    gan = experiment.studies["gan"]
+    assert experiment.dataset.name == "digits"
+    assert gan.model == {
+        "name": "conv_gan",
+        "latent_dim": 100,
+        "dropout": 0.4,
+        "generator_filters": 128,
+        "discriminator_filters": 64,
+    }
+    assert gan.train == {
+        "epochs": 100,
+        "batch_size": 256,
+        "learning_rate": 2e-4,
+        "beta_1": 0.5,
+        "precision": "float32",
+    }
+    assert experiment.evaluation.features == ["pixels"]
+    assert experiment.evaluation.generators == ["gan"]
+
+
+@pytest.mark.parametrize("name", sorted(config.bundled()))
+def test_a_bundled_experiment_opens_with_its_command(name):
+    assert config.bundled()[name].read_text().startswith(f"# raymnist run {name} ")
+    assert config.load(name).name == name
+
+
+@pytest.mark.parametrize("name", ["quickstart"])
+def test_the_resolved_file_resolves_to_itself(name, tmp_path):
+    resolved, _ = pipeline.prepare(name)
+    again = prepare(resolved.to_yaml(), tmp_path)
+    assert again == resolved
+
+
+def test_domains_stay_in_place_in_the_resolved_file(tmp_path):
+    text = "name: a\nstudies:\n  gan:\n    model: conv_gan\n    train: {beta_1: {uniform: [0.4, 9e-1]}}\n    sweep: {trials: 3}\n"
+    study = prepare(text, tmp_path).studies["gan"]
+    assert study.train["beta_1"] == {"uniform": [0.4, 0.9]}
+    assert list(study.domains) == ["train.beta_1"]
+
+
+@pytest.mark.parametrize(
+    "setting", ["model.latent_dim", "model.dropout", "train.learning_rate", "train.batch_size", "train.beta_1", "train.epochs"]
+)
+def test_any_setting_can_be_searched(setting, tmp_path):
+    values = {"choice": [0.2, 0.3]} if setting in ("model.dropout", "train.beta_1", "train.learning_rate") else {"choice": [8, 16]}
+    experiment = prepare(SHORTEST, tmp_path, {f"studies.gan.{setting}": values, "studies.gan.sweep.trials": 2})
+    assert list(experiment.studies["gan"].domains) == [setting]
+
+
+def test_set_replaces_a_domain_by_a_value(tmp_path):
+    text = """
+name: a
+studies:
+  gan:
+    model: {name: conv_gan, latent_dim: {choice: [8, 16]}}
+    train: {learning_rate: {loguniform: [1e-4, 1e-3]}}
+    sweep: {trials: 2}
+"""
+    study = load(text, tmp_path, {"studies.gan.model.latent_dim": 5}).studies["gan"]
+    assert study.model["latent_dim"] == 5
+    assert list(study.domains) == ["train.learning_rate"]
+
+
+def test_set_reaches_all_studies_with_a_star(tmp_path):
+    text = "name: a\nstudies: {one: {model: conv_gan}, two: {model: conv_gan, train: {epochs: 7}}}\n"
+    studies = load(text, tmp_path, {"studies.*.train.epochs": 1}).studies
+    assert [study.train["epochs"] for study in studies.values()] == [1, 1]
+
+
+def test_set_reaches_into_a_bare_name(tmp_path):
+    experiment = load(SHORTEST + "dataset: digits\n", tmp_path, {"dataset.limit": 50, "studies.gan.model.latent_dim": 3})
+    assert (experiment.dataset.name, experiment.dataset.limit) == ("digits", 50)
+    assert experiment.studies["gan"].model == {"name": "conv_gan", "latent_dim": 3}
+
+
+def test_set_leaves_the_file_as_it_was(tmp_path):
+    data = {"a": {"b": 1}}
+    assert config.put(data, "a.b", 2) == {"a": {"b": 2}}
+    assert data == {"a": {"b": 1}}
+
+
+def test_experiments_are_frozen(tmp_path):
+    experiment = load(SHORTEST, tmp_path)
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ({"colour": 1}, "file.yaml: unknown key 'colour'; the keys here are name, seed, dataset, studies, evaluation"),
+        ({"studies.gan.train.epoch": 1}, "studies.gan.train: unknown key 'epoch'; the keys here are epochs"),
+        ({"studies.gan.model.latent": 1}, "studies.gan.model: unknown key 'latent'; the keys here are latent_dim"),
+        ({"studies.gan.train.epochs": "ten"}, "studies.gan.train.epochs: expected a valid integer, received 'ten'"),
+        ({"studies.gan.train.epochs": 2.5}, "studies.gan.train.epochs: expected a valid integer, received 2.5"),
+        ({"studies.gan.train.epochs": True}, "studies.gan.train.epochs: expected a valid integer, received True"),
+        ({"studies.gan.train.epochs": 0}, "studies.gan.train.epochs: expected greater than or equal to 1, received 0"),
+        ({"studies.gan.train.learning_rate": -1}, "studies.gan.train.learning_rate: expected greater than 0"),
+        ({"studies.gan.train.learning_rate": float("nan")}, "studies.gan.train.learning_rate: expected a finite number"),
+        ({"studies.gan.train.beta_1": 1}, "studies.gan.train.beta_1: expected less than 1, received 1"),
+        ({"studies.gan.train.precision": "half"}, "expected 'float32' or 'mixed_bfloat16', received 'half'"),
+        ({"studies.gan.model.dropout": 1.0}, "studies.gan.model.dropout: expected less than 1"),
+        ({"studies.gan.model.latent_dim": "spatial"}, "studies.gan.model.latent_dim: expected a valid integer"),
+        ({"studies.gan.model.name": "wgan"}, "unknown model 'wgan'; choose from conv_autoencoder, conv_gan"),
+        ({"dataset": "cifar"}, "unknown dataset 'cifar'; choose from a path to a .npz file, digits, mnist"),
+        ({"dataset.limit": 5}, "dataset.limit: expected greater than or equal to 10"),
+        ({"name": "../up"}, "name: expected a name of letters, digits, `_`, `-` and `.`, received '../up'"),
+        ({"name": "a/b"}, "name: expected a name"),
+        ({"name": 7}, "name: expected a valid string"),
+        ({"seed": -1}, "seed: expected greater than or equal to 0"),
+        ({"studies": {}}, "studies: "),
+        ({"studies": {"a/b": {"model": "conv_gan"}}}, "expected a name of letters"),
+        ({"studies.other.train.epochs": 1}, "unknown study 'other'; choose from gan"),
+        ({"studies.gan.train.epochs.x": 1}, "studies.gan.train.epochs: expected a valid integer"),
+        ({"studies.gan.sweep": {"trials": 2}}, "studies.gan: sweep: nothing is searched"),
+        ({"studies.gan.train.epochs": {"choice": [1, 2]}}, "studies.gan: train.epochs: a search domain needs a sweep"),
+        ({"studies.gan.resources.gpus": 2}, "several GPUs train several trials"),
+        ({"studies.gan.resources.cpus": 0}, "studies.gan.resources.cpus: expected greater than 0"),
+        ({"evaluation.reducers": ["lda"]}, "unknown reducer 'lda'; choose from none, pca, tsne, umap"),
+        ({"evaluation.clusterers": ["dbscan"]}, "unknown clusterer 'dbscan'; choose from kmeans"),
+        ({"evaluation.reducers": [{"pca": {"dim": 3}}]}, "evaluation.reducers.pca: unknown key 'dim'"),
+        ({"evaluation.reducers": [{"umap": {"min_dist": 2}}]}, "evaluation.reducers.umap.min_dist: expected less"),
+        ({"evaluation.reducers": ["pca", {"pca": {"dims": 3}}]}, "expected different names in the table"),
+        ({"evaluation.reducers": []}, "evaluation.reducers: "),
+        ({"evaluation.encoder": "gan"}, "unknown autoencoder study 'gan'"),
+        ({"evaluation.generators": ["wgan"]}, "unknown generator study 'wgan'; choose from gan"),
+        ({"evaluation.features": ["code"]}, "code needs an encoder"),
+        ({"evaluation.fit_on": "fake"}, "evaluation.fit_on: expected 'real' or 'both', received 'fake'"),
+    ],
+)
+def test_wrong_input_is_one_line_with_file_key_and_value(sets, message, tmp_path):
+    with pytest.raises(InputError) as caught:
+        prepare(SHORTEST, tmp_path, sets)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+SEARCH = {"studies.gan.sweep.trials": 2}
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ({"studies.gan.train.learning_rate": {"loguniform": [1e-3, 1e-4]}}, "its lower bound first"),
+        ({"studies.gan.train.batch_size": {"choice": [8, "x"]}}, "studies.gan.train.batch_size: expected a valid integer"),
+        ({"studies.gan.train.beta_1": {"uniform": [0.5, 1.5]}}, "studies.gan.train.beta_1: expected less than 1"),
+        ({"studies.gan.train.batch_size": {"choice": [8, 5000]}}, "studies.gan.train.batch_size: expected at most 1294"),
+        ({"studies.gan.train.epochs": {"sometimes": [1, 2]}, "studies.gan.model.latent_dim": {"choice": [1, 2]}}, "expected"),
+        ({"studies.gan.train.epochs": {"choice": [1, 2]}, "studies.gan.sweep.metric": "loss"}, "unknown metric 'loss'"),
+        ({"studies.gan.train.epochs": {"grid": [1, 2]}}, "a grid domain needs `searcher: grid`"),
+        (
+            {"studies.gan.train.beta_1": {"uniform": [0.1, 0.2]}, "studies.gan.sweep.searcher": "grid"},
+            "`searcher: grid` needs grid or choice",
+        ),
+        (
+            {
+                "studies.gan.train.epochs": {"grid": [1, 2]},
+                "studies.gan.sweep.searcher": "grid",
+                "studies.gan.sweep.trials": 3,
+            },
+            "expected at most 2, the points of the grid, not 3",
+        ),
+        ({"studies.gan.train.epochs": {"choice": [1, 2]}, "studies.gan.sweep.scheduler": "pbt"}, "'fifo' or 'asha'"),
+    ],
+)
+def test_a_wrong_search_is_refused_before_anything_runs(sets, message, tmp_path):
+    with pytest.raises(InputError, match="^.*file.yaml: ") as caught:
+        prepare(SHORTEST, tmp_path, SEARCH | sets)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["nowhere.yaml", "a/b", "experiments"])
+def test_a_missing_file_is_named(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=source):
+        config.load(source)
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path):
+    with pytest.raises(InputError, match="expected a mapping"):
+        load("- 1\n- 2\n", tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="UTF-8"):
+        config.load(tmp_path / "binary.yaml")
+
+
+def test_parts_are_read_in_each_form():
+    forms = ["pca", {"pca": {"dims": 3}}, {"name": "pca", "dims": 3}]
+    experiment = Experiment.model_validate(
+        {"name": "a", "studies": {"g": {"model": "conv_gan"}}, "evaluation": {"reducers": forms}}
+    )
+    assert [(part.name, part.options) for part in experiment.evaluation.reducers] == [
+        ("pca", {}),
+        ("pca", {"dims": 3}),
+        ("pca", {"dims": 3}),
+    ]

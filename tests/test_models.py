@@ -1,0 +1,157 @@
+"""The networks are the seeds': layers, shapes and parameter counts."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import a_trial
+from keras import layers
+
+from raymnist.config import Train
+from raymnist.errors import InputError
+from raymnist.metrics import METRICS
+from raymnist.models import MODELS, networks
+
+
+def build(name, shape=(28, 28, 1), precision="float32", **settings):
+    kind = MODELS[name]
+    return kind(kind.Settings(**settings), Train(precision=precision), shape)
+
+
+def outline(network):
+    """List layers as (kind, output shape, parameters)."""
+    return [(type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params()) for layer in network.layers]
+
+
+def test_the_autoencoder_has_the_layers_of_its_description():
+    model = build("conv_autoencoder")
+    assert model.autoencoder.count_params() == 28_353
+    assert outline(model.encoder) == [
+        ("Conv2D", (28, 28, 32), 320),
+        ("MaxPooling2D", (14, 14, 32), 0),
+        ("Conv2D", (14, 14, 32), 9_248),
+        ("MaxPooling2D", (7, 7, 32), 0),
+    ]
+    assert outline(model.decoder) == [
+        ("Conv2D", (7, 7, 32), 9_248),
+        ("UpSampling2D", (14, 14, 32), 0),
+        ("Conv2D", (14, 14, 32), 9_248),
+        ("UpSampling2D", (28, 28, 32), 0),
+        ("Conv2D", (28, 28, 1), 289),
+        ("Activation", (28, 28, 1), 0),
+    ]
+    convolutions = [layer for layer in model.encoder.layers + model.decoder.layers if isinstance(layer, layers.Conv2D)]
+    assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
+    assert [layer.activation.__name__ for layer in convolutions] == ["relu"] * 4 + ["linear"]
+    assert model.decoder.layers[-1].activation.__name__ == "sigmoid"
+
+
+def test_a_number_as_latent_dim_puts_a_dense_bottleneck_into_the_autoencoder():
+    model = build("conv_autoencoder", latent_dim=16)
+    assert model.encoder.output_shape == (None, 16)
+    assert model.autoencoder.count_params() == 28_353 + (1568 * 16 + 16) + (16 * 1568 + 1568)
+
+
+def test_the_conv_gan_has_the_layers_of_its_description():
+    model = build("conv_gan")
+    assert model.generator.count_params() == 1_164_289
+    assert outline(model.generator) == [
+        ("Dense", (6272,), 633_472),
+        ("LeakyReLU", (6272,), 0),
+        ("Reshape", (7, 7, 128), 0),
+        ("Conv2DTranspose", (14, 14, 128), 262_272),
+        ("LeakyReLU", (14, 14, 128), 0),
+        ("Conv2DTranspose", (28, 28, 128), 262_272),
+        ("LeakyReLU", (28, 28, 128), 0),
+        ("Conv2D", (28, 28, 1), 6_273),
+        ("Activation", (28, 28, 1), 0),
+    ]
+    assert model.discriminator.count_params() == 40_705
+    assert outline(model.discriminator) == [
+        ("Conv2D", (14, 14, 64), 640),
+        ("LeakyReLU", (14, 14, 64), 0),
+        ("Dropout", (14, 14, 64), 0),
+        ("Conv2D", (7, 7, 64), 36_928),
+        ("LeakyReLU", (7, 7, 64), 0),
+        ("Dropout", (7, 7, 64), 0),
+        ("Flatten", (3136,), 0),
+        ("Dense", (1,), 3_137),
+        ("Activation", (1,), 0),
+    ]
+    drops = [layer.rate for layer in model.discriminator.layers if isinstance(layer, layers.Dropout)]
+    slopes = {layer.negative_slope for layer in model.generator.layers if isinstance(layer, layers.LeakyReLU)}
+    assert drops == [0.4, 0.4]
+    assert slopes == {0.2}
+
+
+def test_the_conv_gan_trains_both_networks_with_adam_as_described():
+    trained_by = Train.model_validate({"learning_rate": 2e-4, **MODELS["conv_gan"].defaults})
+    assert (trained_by.epochs, trained_by.batch_size, trained_by.learning_rate, trained_by.beta_1) == (100, 256, 2e-4, 0.5)
+    kind = MODELS["conv_gan"]
+    model = kind(kind.Settings(), trained_by, (28, 28, 1))
+    for optimizer in (model.generator_optimizer, model.discriminator_optimizer):
+        assert isinstance(optimizer, keras.optimizers.Adam)
+        assert float(optimizer.learning_rate) == pytest.approx(2e-4)
+        assert optimizer.beta_1 == 0.5
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("shape", [(28, 28, 1), (30, 21, 1), (32, 32, 3), (9, 9, 1)])
+def test_a_listed_model_fits_images_of_any_shape(name, shape):
+    model = build(name, shape, latent_dim=5)
+    if model.kind == "generator":
+        images = networks.generate(model.network, 3, seed=0)
+    else:
+        images = networks.reconstruct(model.network, np.zeros((3, *shape), np.uint8))
+        assert networks.encode(model.encoder, np.zeros((3, *shape), np.uint8)).shape == (3, 5)
+    assert images.shape == (3, *shape)
+    assert images.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_listed_model_keeps_its_contract(name):
+    trial = a_trial(name)
+    kind = MODELS[name]
+    model = kind(kind.Settings(**{k: v for k, v in trial.model.items() if k != "name"}), trial.train, (28, 28, 1))
+    assert {kind.objective, *kind.reports, *kind.unsuitable} <= set(METRICS)
+    reported = set()
+    for phase in model.phases():
+        values = phase.loss(keras.ops.zeros((4, 28, 28, 1)))
+        assert all(keras.backend.standardize_dtype(value.dtype) == "float32" for value in values.values())
+        assert all(value.shape == () for value in values.values())
+        loss = f"{phase.name}_loss" if len(model.phases()) > 1 else "loss"
+        reported |= {loss, *values} - ({"loss"} if loss != "loss" else set())
+    assert reported == set(kind.reports)
+    trained = {id(variable) for phase in model.phases() for variable in phase.variables}
+    assert trained == {id(variable) for variable in model.variables} & trained
+    paths = [id(variable) for variable in model.variables]
+    assert len(set(paths)) == len(paths)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_precision_of_a_model_does_not_outlive_its_building(name):
+    model = build(name, precision="mixed_bfloat16", latent_dim=5)
+    assert keras.config.dtype_policy().name == "float32"
+    assert model.network.layers[0].dtype_policy.name in ("mixed_bfloat16", "float32")
+    assert {variable.dtype for variable in model.network.trainable_variables} == {"float32"}
+    hidden = model.network if model.kind == "generator" else model.encoder
+    assert hidden.layers[0].compute_dtype == "bfloat16"
+    assert build(name, latent_dim=5).network.layers[0].compute_dtype == "float32"
+
+
+def test_noise_of_fewer_images_is_the_beginning_of_that_of_more():
+    longer = networks.noise(600, 7, seed=4)
+    np.testing.assert_array_equal(networks.noise(300, 7, seed=4), longer[:300])
+    np.testing.assert_array_equal(networks.noise(88, 7, seed=4, first_chunk=2), longer[512:])
+    assert not np.array_equal(networks.noise(300, 7, seed=5), longer[:300])
+    assert abs(longer.mean()) < 0.05
+    assert longer.std() == pytest.approx(1, abs=0.05)
+
+
+def test_a_network_that_would_run_its_own_code_is_refused(tmp_path):
+    network = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: x * 2)])
+    network.save(tmp_path / "unsafe.keras")
+    with pytest.raises(InputError, match="unsafe.keras"):
+        networks.load(tmp_path / "unsafe.keras")
+    (tmp_path / "text.keras").write_text("no model")
+    with pytest.raises(InputError, match=r"text\.keras: expected a saved Keras model"):
+        networks.load(tmp_path / "text.keras")
