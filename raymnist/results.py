@@ -173,6 +173,8 @@ def _short(value: Any) -> str:
 def _read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file() or not path.read_text(encoding="utf-8").strip():
         return pd.DataFrame()
-    text = dict.fromkeys(("study", "trial_id", "encoder", "features", "reducer", "error", "cuda_visible_devices"), str)
+    text = dict.fromkeys(
+        ("study", "trial_id", "encoder", "features", "reducer", "error", "hostname", "cuda_visible_devices"), str
+    )
     frame = pd.read_csv(path, dtype=text, na_values=[""], keep_default_na=False)
     return frame.fillna(dict.fromkeys(set(text) & set(frame.columns), ""))

@@ -55,17 +55,23 @@ def test_the_resolved_file_resolves_to_itself(name, tmp_path):
 
 
 def test_domains_stay_in_place_in_the_resolved_file(tmp_path):
-    text = "name: a\nstudies:\n  gan:\n    model: conv_gan\n    train: {beta_1: {uniform: [0.4, 9e-1]}}\n    sweep: {trials: 3}\n"
+    gan = "{model: conv_gan, train: {beta_1: {uniform: [0.4, 9e-1]}}, sweep: {trials: 3}}"
+    text = f"name: a\nstudies: {{gan: {gan}}}\n"
     study = prepare(text, tmp_path).studies["gan"]
     assert study.train["beta_1"] == {"uniform": [0.4, 0.9]}
     assert list(study.domains) == ["train.beta_1"]
 
 
 @pytest.mark.parametrize(
-    "setting", ["model.latent_dim", "model.dropout", "train.learning_rate", "train.batch_size", "train.beta_1", "train.epochs"]
+    "setting",
+    ["model.latent_dim", "model.dropout", "train.learning_rate", "train.batch_size", "train.beta_1", "train.epochs"],
 )
 def test_any_setting_can_be_searched(setting, tmp_path):
-    values = {"choice": [0.2, 0.3]} if setting in ("model.dropout", "train.beta_1", "train.learning_rate") else {"choice": [8, 16]}
+    values = (
+        {"choice": [0.2, 0.3]}
+        if setting in ("model.dropout", "train.beta_1", "train.learning_rate")
+        else {"choice": [8, 16]}
+    )
     experiment = prepare(SHORTEST, tmp_path, {f"studies.gan.{setting}": values, "studies.gan.sweep.trials": 2})
     assert list(experiment.studies["gan"].domains) == [setting]
 
@@ -91,7 +97,9 @@ def test_set_reaches_all_studies_with_a_star(tmp_path):
 
 
 def test_set_reaches_into_a_bare_name(tmp_path):
-    experiment = load(SHORTEST + "dataset: digits\n", tmp_path, {"dataset.limit": 50, "studies.gan.model.latent_dim": 3})
+    experiment = load(
+        SHORTEST + "dataset: digits\n", tmp_path, {"dataset.limit": 50, "studies.gan.model.latent_dim": 3}
+    )
     assert (experiment.dataset.name, experiment.dataset.limit) == ("digits", 50)
     assert experiment.studies["gan"].model == {"name": "conv_gan", "latent_dim": 3}
 
@@ -119,7 +127,10 @@ def test_experiments_are_frozen(tmp_path):
         ({"studies.gan.train.epochs": True}, "studies.gan.train.epochs: expected a valid integer, received True"),
         ({"studies.gan.train.epochs": 0}, "studies.gan.train.epochs: expected greater than or equal to 1, received 0"),
         ({"studies.gan.train.learning_rate": -1}, "studies.gan.train.learning_rate: expected greater than 0"),
-        ({"studies.gan.train.learning_rate": float("nan")}, "studies.gan.train.learning_rate: expected a finite number"),
+        (
+            {"studies.gan.train.learning_rate": float("nan")},
+            "studies.gan.train.learning_rate: expected a finite number",
+        ),
         ({"studies.gan.train.beta_1": 1}, "studies.gan.train.beta_1: expected less than 1, received 1"),
         ({"studies.gan.train.precision": "half"}, "expected 'float32' or 'mixed_bfloat16', received 'half'"),
         ({"studies.gan.model.dropout": 1.0}, "studies.gan.model.dropout: expected less than 1"),
@@ -165,10 +176,19 @@ SEARCH = {"studies.gan.sweep.trials": 2}
     ("sets", "message"),
     [
         ({"studies.gan.train.learning_rate": {"loguniform": [1e-3, 1e-4]}}, "its lower bound first"),
-        ({"studies.gan.train.batch_size": {"choice": [8, "x"]}}, "studies.gan.train.batch_size: expected a valid integer"),
+        (
+            {"studies.gan.train.batch_size": {"choice": [8, "x"]}},
+            "studies.gan.train.batch_size: expected a valid integer",
+        ),
         ({"studies.gan.train.beta_1": {"uniform": [0.5, 1.5]}}, "studies.gan.train.beta_1: expected less than 1"),
-        ({"studies.gan.train.batch_size": {"choice": [8, 5000]}}, "studies.gan.train.batch_size: expected at most 1294"),
-        ({"studies.gan.train.epochs": {"sometimes": [1, 2]}, "studies.gan.model.latent_dim": {"choice": [1, 2]}}, "expected"),
+        (
+            {"studies.gan.train.batch_size": {"choice": [8, 5000]}},
+            "studies.gan.train.batch_size: expected at most 1294",
+        ),
+        (
+            {"studies.gan.train.epochs": {"sometimes": [1, 2]}, "studies.gan.model.latent_dim": {"choice": [1, 2]}},
+            "expected",
+        ),
         ({"studies.gan.train.epochs": {"choice": [1, 2]}, "studies.gan.sweep.metric": "loss"}, "unknown metric 'loss'"),
         ({"studies.gan.train.epochs": {"grid": [1, 2]}}, "a grid domain needs `searcher: grid`"),
         (
@@ -187,7 +207,7 @@ SEARCH = {"studies.gan.sweep.trials": 2}
     ],
 )
 def test_a_wrong_search_is_refused_before_anything_runs(sets, message, tmp_path):
-    with pytest.raises(InputError, match="^.*file.yaml: ") as caught:
+    with pytest.raises(InputError, match=r"^.*file\.yaml: ") as caught:
         prepare(SHORTEST, tmp_path, SEARCH | sets)
     assert message in str(caught.value)
 

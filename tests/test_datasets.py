@@ -146,7 +146,7 @@ def test_a_truncated_file_is_refused(tmp_path, arrays, keep):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="nothing.npz: expected an .npz file, found none"):
+    with pytest.raises(InputError, match=r"nothing\.npz: expected an .npz file, found none"):
         datasets.load(Dataset(name=str(tmp_path / "nothing.npz")))
 
 

@@ -85,7 +85,12 @@ def test_the_conv_gan_has_the_layers_of_its_description():
 
 def test_the_conv_gan_trains_both_networks_with_adam_as_described():
     trained_by = Train.model_validate({"learning_rate": 2e-4, **MODELS["conv_gan"].defaults})
-    assert (trained_by.epochs, trained_by.batch_size, trained_by.learning_rate, trained_by.beta_1) == (100, 256, 2e-4, 0.5)
+    assert (trained_by.epochs, trained_by.batch_size, trained_by.learning_rate, trained_by.beta_1) == (
+        100,
+        256,
+        2e-4,
+        0.5,
+    )
     kind = MODELS["conv_gan"]
     model = kind(kind.Settings(), trained_by, (28, 28, 1))
     for optimizer in (model.generator_optimizer, model.discriminator_optimizer):
@@ -150,7 +155,7 @@ def test_noise_of_fewer_images_is_the_beginning_of_that_of_more():
 def test_a_network_that_would_run_its_own_code_is_refused(tmp_path):
     network = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: x * 2)])
     network.save(tmp_path / "unsafe.keras")
-    with pytest.raises(InputError, match="unsafe.keras"):
+    with pytest.raises(InputError, match=r"unsafe\.keras"):
         networks.load(tmp_path / "unsafe.keras")
     (tmp_path / "text.keras").write_text("no model")
     with pytest.raises(InputError, match=r"text\.keras: expected a saved Keras model"):

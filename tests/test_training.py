@@ -16,7 +16,7 @@ from raymnist.metrics import FrechetPixels
 from raymnist.models import MODELS
 from raymnist.training import samples
 from raymnist.training.engine import Engine
-from raymnist.training.loop import TrialFolder, Training, train
+from raymnist.training.loop import Training, TrialFolder, train
 
 NAMES = sorted(MODELS)
 
@@ -155,7 +155,9 @@ def test_bfloat16_trains_to_about_the_losses_of_float32(name, digits):
 
 
 def test_the_autoencoder_learns_to_reconstruct(digits):
-    training = Training(a_trial("conv_autoencoder", model={"latent_dim": 16, "filters": 8}, epochs=8, learning_rate=5e-3), digits)
+    training = Training(
+        a_trial("conv_autoencoder", model={"latent_dim": 16, "filters": 8}, epochs=8, learning_rate=5e-3), digits
+    )
     while not training.is_done:
         training.epoch()
     assert training.history[-1]["val_loss"] < 0.75 * training.history[0]["val_loss"]
@@ -202,11 +204,13 @@ def test_a_trials_folder_has_what_the_contract_names(digits, tmp_path):
     assert files == [
         "checkpoints/last.npz",
         "config.json",
+        "generators/epoch_0001.keras",
         "generators/epoch_0002.keras",
         "generators/epoch_0004.keras",
         "history.csv",
         "model.keras",
         "samples/best.png",
+        "samples/epoch_0001.png",
         "samples/epoch_0002.png",
         "samples/epoch_0004.png",
     ]
@@ -224,7 +228,9 @@ def test_the_network_that_is_kept_is_that_of_the_best_epoch(digits, tmp_path):
     from raymnist.models import networks
 
     distance = FrechetPixels.fit(digits.train, digits.validation)
-    assert distance(networks.generate(kept, 2000, training.trial.seed)) == pytest.approx(best["frechet_pixels"], rel=1e-4)
+    assert distance(networks.generate(kept, 2000, training.trial.seed)) == pytest.approx(
+        best["frechet_pixels"], rel=1e-4
+    )
 
 
 def test_a_folder_of_another_key_is_begun_anew(digits, tmp_path):

@@ -31,7 +31,9 @@ def test_a_duplicate_key_deep_inside_is_found():
         yaml_file.parse("a:\n  b: {c: 1, c: 2}\n", "file.yaml")
 
 
-@pytest.mark.parametrize("text", ["a: [1", "a: b: c", "\tx", "a: 'b", "{a: 1}}", "&a *b", "!!python/object:os.system x"])
+@pytest.mark.parametrize(
+    "text", ["a: [1", "a: b: c", "\tx", "a: 'b", "{a: 1}}", "&a *b", "!!python/object:os.system x"]
+)
 def test_a_syntax_error_is_one_line(text):
     with pytest.raises(InputError) as caught:
         yaml_file.parse(text, "file.yaml")

@@ -22,7 +22,7 @@ def learning_curves(results: Results) -> Iterator[tuple[str, str, Figure]]:
         figure = Figure(figsize=(4.2 * columns, 3.1 * rows + 0.4), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         trials = list(history.groupby("trial_id", sort=False))
-        colours = colormaps["viridis"].resampled(len(trials))
+        colours = colormaps["tab10" if len(trials) <= 10 else "turbo"].resampled(max(10, len(trials)))
         for panel, metric in zip(panels, metrics, strict=False):
             for number, (trial_id, of_trial) in enumerate(trials):
                 known = of_trial[of_trial[metric].notna()]

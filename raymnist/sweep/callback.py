@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
-from ray import tune
+from ray import cloudpickle, tune
 
 from raymnist import folder
 from raymnist.config import TrialConfig
 from raymnist.folder import Folder
+from raymnist.sweep.outcome import RAN_ON
 
 
 class Progress(Protocol):
@@ -47,7 +49,7 @@ class Report(tune.Callback):
         """Note a trial that trained to its end, or that the scheduler stopped."""
         planned, result = _trial(trial), trial.last_result
         status = "finished" if result["epoch"] >= planned.train.epochs else "stopped"
-        self._note(planned, status, cuda_visible_devices=result["cuda_visible_devices"])
+        self._note(planned, status, **{name: result[name] for name in RAN_ON})
         self.progress.advance(planned.train.epochs - result["epoch"])
         settings = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
                              for name, value in planned.searched.items())  # fmt: skip
@@ -57,21 +59,29 @@ class Report(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note and name a trial that failed; the others go on."""
         planned = _trial(trial)
-        error = one_line(trial.get_error())
+        error = one_line(_error_of(trial))
         self._note(planned, "failed", error=error)
         self.progress.advance(planned.train.epochs - self.epochs.get(planned.trial_id, 0))
         self.progress.say(f"{planned.trial_id} failed: {error}", problem=True)
 
-    def _note(self, planned: TrialConfig, status: str, **facts: str) -> None:
+    def _note(self, planned: TrialConfig, status: str, **facts: Any) -> None:
         path = self.results.trial(planned.study, planned.trial_id) / "status.json"
         folder.write_json(path, {"status": status, **facts})
 
 
-def one_line(error: BaseException | None) -> str:
-    """Give an error's type and message in one line; the traceback stands in the log."""
+def one_line(error: BaseException | str) -> str:
+    """Give an error's type and the first line of its message; the traceback stands in the log."""
     cause = getattr(error, "cause", None) or error
-    lines = [line for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[-1].strip() if lines else 'no message'}"
+    first = next((line.strip() for line in str(cause).splitlines() if line.strip()), "no message")
+    return first if isinstance(cause, str) else f"{type(cause).__name__}: {first}"
+
+
+def _error_of(trial: Any) -> BaseException | str:
+    """Read the error where Tune has just written it; `trial.get_error()` looks where it will be copied later."""
+    if trial.pickled_error_file:
+        error: BaseException = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return error
+    return Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "no error was recorded"
 
 
 def _trial(trial: Any) -> TrialConfig:

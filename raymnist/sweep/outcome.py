@@ -14,6 +14,7 @@ from raymnist.folder import Folder
 from raymnist.metrics import METRICS
 
 Status = Literal["pending", "finished", "stopped", "failed"]
+RAN_ON = ("hostname", "pid", "cuda_visible_devices")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Outcome:
 
     status: `finished` trained all its epochs, `stopped` was ended early by the scheduler.
     history: a row per epoch. path: its folder. error: one line, or empty.
+    ran_on: the host, the process and the CUDA devices it saw last.
     """
 
     trial: TrialConfig
@@ -30,7 +32,7 @@ class Outcome:
     status: Status
     history: list[dict[str, Any]]
     error: str
-    cuda_visible_devices: str
+    ran_on: dict[str, Any]
 
     @property
     def is_ended(self) -> bool:
@@ -53,7 +55,7 @@ class Outcome:
 
     def forget(self) -> Outcome:
         """Count the trial as not begun."""
-        return replace(self, status="pending", history=[], error="", cuda_visible_devices="")
+        return replace(self, status="pending", history=[], error="", ran_on={})
 
     def row(self) -> dict[str, Any]:
         """Give the trial's row of `trials.csv`."""
@@ -71,7 +73,7 @@ class Outcome:
             f"best_{self.trial.metric}": best.get(self.trial.metric, ""),
             **{f"final_{name}": final[name] for name in metrics},
             "seconds": round(self.seconds, 1),
-            "cuda_visible_devices": self.cuda_visible_devices,
+            **{name: self.ran_on.get(name, "") for name in RAN_ON},
             "error": self.error,
         }
 
@@ -81,7 +83,7 @@ def read(trial: TrialConfig, key: str, results: Folder) -> Outcome:
     path = results.trial(trial.study, trial.trial_id)
     config = folder.read_json(path / "config.json") or {}
     if config.get("key") != key:
-        return Outcome(trial, key, path, "pending", [], "", "")
+        return Outcome(trial, key, path, "pending", [], "", {})
     status = folder.read_json(path / "status.json") or {}
     history_file = path / "history.csv"
     history: list[dict[str, Any]] = []
@@ -91,15 +93,8 @@ def read(trial: TrialConfig, key: str, results: Folder) -> Outcome:
                 {name: int(value) if name == "epoch" else float(value) for name, value in row.items() if value}
                 for row in csv.DictReader(file)
             ]
-    return Outcome(
-        trial,
-        key,
-        path,
-        status.get("status", "pending"),
-        history,
-        status.get("error", ""),
-        status.get("cuda_visible_devices", ""),
-    )
+    ran_on = {name: status[name] for name in RAN_ON if name in status}
+    return Outcome(trial, key, path, status.get("status", "pending"), history, status.get("error", ""), ran_on)
 
 
 def best_of(outcomes: Iterable[Outcome]) -> Outcome | None:
@@ -116,7 +111,7 @@ def write_tables(outcomes: Iterable[Outcome], results: Folder) -> None:
     """Write `trials.csv` and `history.csv` of all studies, and each study's `best.json`."""
     outcomes = list(outcomes)
     trials = [outcome.row() for outcome in outcomes]
-    last = ["seconds", "cuda_visible_devices", "error"]
+    last = ["seconds", *RAN_ON, "error"]
     columns = [name for name in dict.fromkeys(name for row in trials for name in row) if name not in last]
     folder.write_csv(results.trials, [*columns, *last], trials)
     epochs = [

@@ -1,0 +1,257 @@
+"""A study is a plan; Ray Tune trains what is open of it."""
+
+import numpy as np
+import pytest
+from conftest import a_trial
+
+from raymnist import config, folder, pipeline
+from raymnist.config import Resources
+from raymnist.errors import InputError
+from raymnist.folder import Folder
+from raymnist.sweep import outcome, plan, resources, search
+from raymnist.sweep.outcome import Outcome, best_of
+from raymnist.sweep.resources import Request
+
+STUDY = """
+name: a
+studies:
+  gan:
+    model: {name: conv_gan, latent_dim: {choice: [4, 8, 16]}, generator_filters: 4, discriminator_filters: 4}
+    train: {epochs: 3, batch_size: 64, learning_rate: {loguniform: [1e-4, 1e-2]}}
+    sweep: {trials: 8}
+    resources: {gpus: 0}
+"""
+
+
+def study_with(tmp_path, sets=None, seed=0):
+    path = tmp_path / "file.yaml"
+    path.write_text(STUDY)
+    experiment, _ = pipeline.prepare(path, {"dataset.limit": 100, **(sets or {}), "seed": seed})
+    return experiment
+
+
+def trials_of(experiment):
+    return plan.plan("gan", experiment.studies["gan"], experiment.seed)
+
+
+def test_eight_trials_are_the_beginning_of_twelve(tmp_path):
+    eight, twelve = (trials_of(study_with(tmp_path, {"studies.gan.sweep.trials": n})) for n in (8, 12))
+    assert twelve[:8] == eight
+    assert [trial.trial_id for trial in twelve[:3]] == ["gan-00", "gan-01", "gan-02"]
+
+
+def test_a_plan_depends_on_the_seed_and_nothing_else(tmp_path):
+    experiment = study_with(tmp_path)
+    assert trials_of(experiment) == trials_of(study_with(tmp_path))
+    other = trials_of(study_with(tmp_path, seed=1))
+    assert [t.train.learning_rate for t in trials_of(experiment)] != [t.train.learning_rate for t in other]
+    assert len({trial.seed for trial in trials_of(experiment)}) == 8
+    renamed = plan.plan("other", experiment.studies["gan"], experiment.seed)
+    assert renamed[0].searched != trials_of(experiment)[0].searched
+
+
+def test_a_grid_is_planned_in_full_and_in_order(tmp_path):
+    sets = {
+        "studies.gan.model.latent_dim": {"grid": [4, 8]},
+        "studies.gan.train.learning_rate": {"grid": [1e-3, 1e-4]},
+        "studies.gan.sweep": {"searcher": "grid"},
+    }
+    searched = [tuple(trial.searched.values()) for trial in trials_of(study_with(tmp_path, sets))]
+    assert searched == [(4, 1e-3), (4, 1e-4), (8, 1e-3), (8, 1e-4)]
+
+
+def test_a_key_changes_with_what_is_trained_and_with_nothing_else(tmp_path):
+    first = trials_of(study_with(tmp_path))[0]
+    key = plan.trial_key(first, "data")
+    assert plan.trial_key(first.model_copy(update={"trial_id": "x", "study": "y"}), "data") == key
+    assert plan.trial_key(first, "other data") != key
+    assert plan.trial_key(first.model_copy(update={"seed": 1}), "data") != key
+    longer = first.model_copy(update={"train": first.train.model_copy(update={"epochs": 9})})
+    assert plan.trial_key(longer, "data") != key
+
+
+@pytest.mark.parametrize(
+    ("sets", "line"),
+    [
+        ({"studies.gan.train.epochs": 20}, "gan changed: train.epochs 3 -> 20; use --fresh gan"),
+        ({"studies.gan.sweep.trials": 4}, "gan changed: sweep.trials 8 -> 4; use --fresh gan"),
+        ({"studies.gan.sweep.scheduler": "asha"}, "gan changed: sweep.scheduler.name fifo -> asha; use --fresh gan"),
+        (
+            {"studies.gan.model.latent_dim": {"choice": [4, 8]}},
+            "gan changed: model.latent_dim {'choice': [4, 8, 16]} -> {'choice': [4, 8]}; use --fresh gan",
+        ),
+        ({"seed": 5}, "seed changed: 0 -> 5; use --fresh"),
+        (
+            {"dataset.limit": 200},
+            "dataset changed: {'name': 'digits', 'limit': 100} -> {'name': 'digits', 'limit': 200}",
+        ),
+        ({"studies.gan.sweep.trials": 12}, None),
+        ({"studies.gan.resources.cpus": 2}, None),
+        ({"evaluation.images": 20}, None),
+    ],
+)
+def test_changes_are_told_in_one_line(sets, line, tmp_path):
+    before = study_with(tmp_path)
+    after = study_with(tmp_path, sets, **({"seed": sets["seed"]} if "seed" in sets else {}))
+    told = plan.changes(before, after, ["gan"])
+    assert told is None if line is None else told.startswith(line)
+
+
+def test_choosing_a_gan_by_its_loss_is_warned_of(tmp_path):
+    experiment = study_with(tmp_path, {"studies.gan.sweep.metric": "generator_loss"})
+    (warning,) = plan.warnings("gan", experiment.studies["gan"])
+    assert "generator_loss does not rank the trials of a GAN" in warning
+    assert plan.warnings("gan", study_with(tmp_path).studies["gan"]) == []
+
+
+SMALL, LARGE, CARD = Request(2, 0), Request(16, 0), Request(8, 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "settled", "at_once"),
+    [
+        (Resources(), [SMALL], Request(1, 0), 2),
+        (Resources(), [SMALL, CARD], Request(1, 1), 2),
+        (Resources(gpus=0), [SMALL, CARD], Request(1, 0), 10),
+        (Resources(gpus=0.5), [CARD], Request(1, 0.5), 4),
+        (Resources(cpus=3, gpus=0.25), [CARD, CARD], Request(3, 0.25), 4),
+        (Resources(cpus=0.5), [SMALL], Request(0.5, 0), 4),
+    ],
+)
+def test_requests_are_fitted_to_each_node(asked, nodes, settled, at_once):
+    assert resources.request("gan", asked, nodes) == settled
+    assert resources.at_once(settled, nodes) == at_once
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "line"),
+    [
+        (Resources(cpus=4), [SMALL, SMALL], "studies.gan.resources.cpus: expected at most 2, .* received 4"),
+        (Resources(gpus=1), [SMALL, LARGE], "studies.gan.resources.gpus: expected at most 0, .* received 1"),
+        (Resources(cpus=12, gpus=1), [LARGE, CARD], "no node can hold a trial"),
+    ],
+)
+def test_a_request_that_no_node_can_hold_is_refused(asked, nodes, line):
+    with pytest.raises(InputError, match=line):
+        resources.request("gan", asked, nodes)
+
+
+class Silent:
+    def __init__(self):
+        self.lines, self.epochs = [], 0
+
+    def advance(self, epochs):
+        self.epochs += epochs
+
+    def say(self, line, *, problem=False):
+        self.lines.append((problem, line))
+
+
+ONE_CPU = Request(1, 0)
+
+
+def tune(experiment, images, results, request=ONE_CPU, trials=None):
+    """Train a study's open trials as the pipeline does; returns their outcomes and what was told."""
+    study, told = experiment.studies["gan"], Silent()
+    planned = [outcome.read(t, plan.trial_key(t, images.sha256), results) for t in trials or trials_of(experiment)]
+    search.train_open(study, planned, images, results, request, told)
+    return [outcome.read(o.trial, o.key, results) for o in planned], told
+
+
+def test_four_half_gpu_trials_run_two_to_a_gpu(ray_session, digits, tmp_path):
+    experiment = study_with(tmp_path, {"studies.gan.sweep.trials": 4, "studies.gan.train.epochs": 1})
+    outcomes, told = tune(experiment, digits, Folder(tmp_path / "r"), Request(1, 0.5))
+    assert [o.status for o in outcomes] == ["finished"] * 4
+    assert sorted(o.ran_on["cuda_visible_devices"] for o in outcomes) == ["0", "0", "1", "1"]
+    assert told.epochs == 4
+
+
+def test_asha_stops_worse_trials_early_and_every_trial_is_accounted_for(ray_session, digits, tmp_path):
+    sets = {
+        "studies.gan.sweep": {"trials": 6, "scheduler": {"name": "asha", "grace_epochs": 1}},
+        "studies.gan.train.epochs": 4,
+    }
+    outcomes, told = tune(study_with(tmp_path, sets), digits, Folder(tmp_path / "r"))
+    statuses = [o.status for o in outcomes]
+    assert set(statuses) == {"finished", "stopped"}
+    assert all((len(o.history) == 4) == (o.status == "finished") for o in outcomes)
+    assert [[row["epoch"] for row in o.history] for o in outcomes] == [
+        [*range(1, len(o.history) + 1)] for o in outcomes
+    ]
+    assert told.epochs == 6 * 4
+    chosen = best_of(outcomes)
+    assert chosen.best["frechet_pixels"] == min(row["frechet_pixels"] for o in outcomes for row in o.history)
+
+
+def test_a_failed_trial_is_named_at_once_and_does_not_stop_the_others(ray_session, digits, tmp_path):
+    experiment = study_with(tmp_path, {"studies.gan.sweep.trials": 3, "studies.gan.train.epochs": 1})
+    trials = trials_of(experiment)
+    trials[1] = trials[1].model_copy(update={"train": trials[1].train.model_copy(update={"learning_rate": 1e30})})
+    results = Folder(tmp_path / "r")
+    outcomes, told = tune(experiment, digits, results, trials=trials)
+    assert [o.status for o in outcomes] == ["finished", "failed", "finished"]
+    (problem,) = [line for is_problem, line in told.lines if is_problem]
+    assert problem.startswith("gan-01 failed: FloatingPointError: ")
+    assert "a lower learning_rate may help" in problem
+    outcome.write_tables(outcomes, results)
+    rows = outcome_rows(results)
+    assert [row["status"] for row in rows] == ["finished", "failed", "finished"]
+    assert "FloatingPointError" in rows[1]["error"]
+
+
+def outcome_rows(results):
+    import csv
+
+    with results.trials.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_ended_trials_are_not_trained_again_and_failed_ones_are_tried_again(ray_session, digits, tmp_path):
+    results = Folder(tmp_path / "r")
+    two = study_with(tmp_path, {"studies.gan.sweep.trials": 2, "studies.gan.train.epochs": 1})
+    before, _ = tune(two, digits, results)
+    status = results.trial("gan", "gan-01") / "status.json"
+    folder.write_json(status, {"status": "failed", "error": "the machine went away"})
+    stamps = {path: path.stat().st_mtime_ns for path in (results.trial("gan", "gan-00")).rglob("*") if path.is_file()}
+    three = study_with(tmp_path, {"studies.gan.sweep.trials": 3, "studies.gan.train.epochs": 1})
+    after, told = tune(three, digits, results)
+    assert [o.status for o in after] == ["finished"] * 3
+    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+    assert after[1].history == before[1].history  # it had a checkpoint, so nothing was left to train
+    assert sorted(line.split()[0] for _, line in told.lines) == ["gan-01", "gan-02"]
+
+
+def test_trials_share_processes(ray_session, digits, tmp_path):
+    """A process per trial would import TensorFlow for each."""
+    experiment = study_with(tmp_path, {"studies.gan.sweep.trials": 6, "studies.gan.train.epochs": 1})
+    outcomes, _ = tune(experiment, digits, Folder(tmp_path / "r"), Request(2, 0))
+    assert [o.status for o in outcomes] == ["finished"] * 6
+    assert len({o.ran_on["pid"] for o in outcomes}) <= 2
+
+
+def an_outcome(number, status, values):
+    history = [{"epoch": i + 1, "frechet_pixels": value, "seconds": 1.0} for i, value in enumerate(values)]
+    trial = a_trial("conv_gan").model_copy(update={"trial_id": f"gan-{number:02d}"})
+    return Outcome(trial, "k", None, status, history, "", {})
+
+
+def test_the_best_trial_is_the_ended_one_with_the_best_epoch():
+    outcomes = [
+        an_outcome(0, "finished", [9.0, 5.0]),
+        an_outcome(1, "stopped", [4.0, 7.0]),
+        an_outcome(2, "failed", [1.0]),
+        an_outcome(3, "pending", []),
+    ]
+    assert best_of(outcomes).trial.trial_id == "gan-01"
+    assert best_of(outcomes).best["epoch"] == 1
+    assert best_of(outcomes[2:]) is None
+
+
+def test_bundled_experiments_plan_different_values_for_every_trial():
+    for name in config.bundled():
+        experiment = config.load(name)
+        for study_name, study in experiment.studies.items():
+            resolved = plan.resolve(study_name, study)
+            searched = [tuple(t.searched.values()) for t in plan.plan(study_name, resolved, experiment.seed)]
+            assert len(set(searched)) == len(searched)
+            assert np.all([len(values) == len(study.domains) for values in searched])
