@@ -1,0 +1,31 @@
+# Everything happens in .venv, so that nothing else on the machine changes.
+# A stamp file tells make whether the installation is up to date with what it was made from.
+
+PYTHON ?= python3
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	.venv/bin/raymnist run quickstart
+
+test: .venv/installed-test
+	.venv/bin/python -m pytest
+
+lint: .venv/installed-test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf .venv
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-test: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch .venv/installed $@

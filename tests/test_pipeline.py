@@ -1,0 +1,238 @@
+"""A run goes on with what is there, and does nothing twice."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+import raymnist
+from raymnist import folder, pipeline
+from raymnist.errors import InputError
+
+
+@pytest.fixture
+def copied(tiny_run, tmp_path):
+    """A folder above a copy of the finished run; the folder's place is no part of any key."""
+    shutil.copytree(tiny_run.folder.path, tmp_path / "results" / "tiny")
+    return tmp_path / "results"
+
+
+def stamps(path, pattern="*"):
+    return {file: file.stat().st_mtime_ns for file in Path(path).rglob(pattern) if file.is_file()}
+
+
+def test_a_run_leaves_what_the_contract_names(tiny_run):
+    names = {path.name for path in tiny_run.folder.path.iterdir()}
+    assert names == {
+        "experiment.yaml", "manifest.json", "log.txt", "trials.csv", "history.csv", "results.csv", "leaderboard.md",
+        "studies", "embeddings", "figures", "report.html",
+    }  # fmt: skip
+    assert tiny_run.manifest["status"] == "complete"
+    assert set(tiny_run.manifest["seconds"]) == {"autoencoder", "gan", "points", "coordinates", "scores", "report"}
+    assert len(tiny_run.trials) == 4
+    assert set(tiny_run.trials["status"]) == {"finished"}
+    assert {"latent_dim", "learning_rate", "best_val_loss", "best_frechet_pixels"} <= set(tiny_run.trials.columns)
+    assert tiny_run.history.groupby("trial_id").size().to_dict() == dict.fromkeys(tiny_run.trials["trial_id"], 2)
+
+
+def test_the_log_has_rays_statistics_and_the_lines_of_the_run(tiny_run):
+    log = tiny_run.folder.log.read_text()
+    assert "Operator 1 MapBatches(Embed)" in log
+    assert "gan: training 2 of 2 trials" in log
+
+
+def test_the_autoencoder_reports_both_losses_and_the_gan_its_game(tiny_run):
+    autoencoder = tiny_run.best("autoencoder").history
+    assert autoencoder[["loss", "val_loss"]].notna().all(axis=None)
+    gan = tiny_run.best("gan").history
+    assert gan[["discriminator_loss", "generator_loss", "accuracy_real", "accuracy_fake"]].notna().all(axis=None)
+    assert gan["frechet_pixels"].notna().tolist() == [False, True]
+
+
+def test_the_same_command_again_does_nothing_and_says_so(tiny_file, copied, capsys):
+    before = stamps(copied)
+    raymnist.run(tiny_file, results=copied)
+    assert "tiny is complete" in capsys.readouterr().out
+    assert stamps(copied) == before
+
+
+def test_the_resolved_file_is_the_same_experiment(tiny_run, copied, capsys):
+    raymnist.run(tiny_run.folder.experiment, results=copied)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_changed_evaluation_is_redone_from_the_saved_trials(tiny_file, copied):
+    before = stamps(copied / "tiny" / "studies", "*-0?/**/*")
+    points = stamps(copied / "tiny" / "embeddings" / "points")
+    results = raymnist.run(tiny_file, {"evaluation.reducers": ["none", {"pca": {"dims": 2}}]}, results=copied)
+    assert len(before) > 20
+    assert stamps(copied / "tiny" / "studies", "*-0?/**/*") == before
+    assert stamps(copied / "tiny" / "embeddings" / "points") == points
+    assert set(results.table["reducer"]) == {"none", "pca2"}
+    assert "pca2" in results.folder.report.read_text()
+
+
+def test_a_second_evaluation_of_the_same_trials_gives_the_same_table(tiny_file, copied):
+    target = folder.Folder(copied / "tiny")
+    table, tables = target.table.read_bytes(), pd.read_parquet(target.embeddings / "clusters")
+    target.note(complete={})
+    target.table.unlink()
+    shutil.rmtree(target.embeddings)
+    raymnist.run(tiny_file, results=copied)
+    assert target.table.read_bytes() == table
+    pd.testing.assert_frame_equal(pd.read_parquet(target.embeddings / "clusters"), tables)
+
+
+def test_another_change_of_a_study_stops_with_one_line_and_touches_nothing(tiny_file, copied):
+    before = stamps(copied)
+    with pytest.raises(InputError, match=r"tiny: gan changed: train\.epochs 2 -> 3; use --fresh gan$"):
+        raymnist.run(tiny_file, {"studies.gan.train.epochs": 3}, results=copied)
+    assert stamps(copied) == before
+
+
+def test_fresh_trains_one_study_again_and_leaves_the_other(tiny_file, copied):
+    autoencoder = stamps(copied / "tiny" / "studies" / "autoencoder", "model.keras")
+    changed = {"studies.gan.train.epochs": 3}
+    results = raymnist.run(tiny_file, changed, results=copied, fresh="gan")
+    assert stamps(copied / "tiny" / "studies" / "autoencoder", "model.keras") == autoencoder
+    assert len(results.best("gan").history) == 3
+    assert results.manifest["status"] == "complete"
+
+
+def test_more_trials_train_only_the_new_ones(tiny_file, copied):
+    before = stamps(copied / "tiny" / "studies", "*.keras")
+    results = raymnist.run(tiny_file, {"studies.gan.sweep.trials": 3}, results=copied)
+    after = stamps(copied / "tiny" / "studies", "*.keras")
+    assert {path.parts[-3 if path.parent.name == "generators" else -2] for path in set(after) - set(before)} == {
+        "gan-02"
+    }
+    assert {path: after[path] for path in before} == before
+    assert results.trials["trial_id"].tolist() == ["autoencoder-00", "autoencoder-01", "gan-00", "gan-01", "gan-02"]
+
+
+def test_a_failed_trial_leaves_the_tables_and_is_tried_again(tiny_file, ray_session, tmp_path, capsys):
+    broken = {
+        "studies.gan.train.learning_rate": {"grid": [1e-3, 1e30]},
+        "studies.gan.model.latent_dim": 4,
+        "studies.gan.sweep": {"searcher": "grid"},
+        "studies.*.train.epochs": 1,
+    }
+    results = raymnist.run(tiny_file, broken, results=tmp_path)
+    assert results.manifest["status"] == "incomplete"
+    assert results.trials["status"].tolist() == ["finished", "finished", "finished", "failed"]
+    assert "FloatingPointError" in results.trials["error"].iloc[3]
+    assert not results.table.empty
+    assert "gan-01: FloatingPointError" in results.folder.report.read_text()
+    shown = capsys.readouterr().out
+    assert shown.index("gan-01 failed: FloatingPointError") < shown.index("failed: gan-01: FloatingPointError")
+    raymnist.run(tiny_file, broken, results=tmp_path)
+    assert "gan: training 1 of 2 trials" in capsys.readouterr().out
+
+
+def test_other_files_in_the_way_are_left_alone(tiny_file, ray_session, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "thesis.txt").write_text("years of work")
+    for fresh in (False, True):
+        with pytest.raises(InputError, match="expected a results folder or nothing, found something else"):
+            raymnist.run(tiny_file, results=tmp_path, fresh=fresh)
+    assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "line"),
+    [
+        (
+            {"studies.gan.resources.gpus": 1, "studies.gan.resources.cpus": 99},
+            "cpus: expected at most 4, the most that any",
+        ),
+        ({"dataset": "missing.npz"}, r"missing\.npz: expected an \.npz file, found none"),
+    ],
+)
+def test_wrong_input_writes_nothing(tiny_file, ray_session, tmp_path, sets, line):
+    with pytest.raises(InputError, match=line):
+        raymnist.run(tiny_file, sets, results=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(tiny_file, ray_session, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = pipeline.dry_run(tiny_file, {"studies.gan.resources.gpus": 0.5})
+    assert lines == [
+        "tiny: 270 training, 30 validation and 360 test images of digits, 28x28x1",
+        "autoencoder: 2 trials of conv_autoencoder x 2 epochs, each on 1 CPU and 0 GPU, 2 at a time",
+        "gan: 2 trials of conv_gan x 2 epochs, each on 1 CPU and 0.5 GPU, 2 at a time",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unlabelled_colour_images_of_another_size_go_the_whole_way(ray_session, tmp_path, rng):
+    images = rng.integers(0, 256, (120, 13, 10, 3), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", x_train=images[:80], x_test=images[80:])
+    text = f"""
+name: colour
+dataset: {tmp_path / "noise.npz"}
+studies:
+  autoencoder:
+    model: {{name: conv_autoencoder, latent_dim: 3, filters: 4}}
+    train: {{epochs: 1, batch_size: 16}}
+  gan:
+    model: {{name: conv_gan, latent_dim: 3, generator_filters: 4, discriminator_filters: 4}}
+    train: {{epochs: 1, batch_size: 16}}
+evaluation: {{features: [code, pixels], reducers: [none, pca], fit_on: both}}
+"""
+    (tmp_path / "colour.yaml").write_text(text)
+    results = raymnist.run(tmp_path / "colour.yaml", results=tmp_path / "results")
+    assert results.manifest["status"] == "complete"
+    assert set(results.table["metric"]) == {"silhouette", "mixing"}
+    assert set(results.table["features"]) == {"code", "pixels"}
+    assert results.best("gan").generate(5).shape == (5, 13, 10, 3)
+    assert results.table["n_images"].max() == 80
+
+
+def test_results_open_to_trials_that_generate_and_reconstruct(tiny_run, digits):
+    results = raymnist.open(tiny_run.folder.path)
+    gan, autoencoder = results.best("gan"), results.best("autoencoder")
+    images = gan.generate(100, seed=0)
+    assert (images.shape, images.dtype) == ((100, 28, 28, 1), np.uint8)
+    np.testing.assert_array_equal(images[:10], gan.generate(10, seed=0))
+    assert not np.array_equal(images, gan.generate(100, seed=1))
+    assert autoencoder.reconstruct(digits.test[:3]).shape == (3, 28, 28, 1)
+    assert set(gan.scores["population"]) == {"fake", "both"}
+    with pytest.raises(InputError, match="expected a generator, received an autoencoder"):
+        autoencoder.generate(1)
+    with pytest.raises(InputError, match="unknown study 'vae'; choose from autoencoder, gan"):
+        results.best("vae")
+    with pytest.raises(InputError, match="expected a results folder"):
+        raymnist.open(tiny_run.folder.path / "studies")
+
+
+def test_the_leaderboard_has_a_line_per_study_with_the_floor_beside_the_score(tiny_run):
+    board = tiny_run.leaderboard.set_index("study")
+    table = tiny_run.table[tiny_run.table["reducer"] == "none"].set_index(["population", "metric"])["value"]
+    assert board.loc["autoencoder", "ari"] == table["real", "ari"]
+    assert board.loc["gan", "mixing"] == table["both", "mixing"]
+    assert board.loc["gan", "floor"] == table["real", "mixing"]
+    assert np.isnan(board.loc["gan", "ari"])
+    assert tiny_run.folder.leaderboard.read_text().count("\n| ") == 4
+
+
+def test_the_figures_are_drawn_and_the_report_shows_them_without_a_network(tiny_run):
+    drawn = sorted(path.name for path in tiny_run.folder.figures.iterdir())
+    gan = tiny_run.best("gan").config.trial_id
+    assert drawn == sorted(
+        [
+            "curves_autoencoder.png", "curves_gan.png", f"map_code_pca3_{gan}.png", f"scatter3d_code_pca3_{gan}.png",
+            "samples_autoencoder.png", "samples_gan.png",
+        ]
+    )  # fmt: skip
+    for name in drawn:
+        picture = imread(tiny_run.folder.figures / name)
+        assert picture[..., :3].std() > 0.01, f"{name} shows nothing"
+    page = tiny_run.folder.report.read_text()
+    assert page.count("data:image/png;base64,") == len(drawn)
+    assert "http" not in page
+    for trial_id in tiny_run.trials["trial_id"]:
+        assert trial_id in page
