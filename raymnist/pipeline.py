@@ -61,7 +61,8 @@ def run(
     standing = Standing.read(experiment, images, Folder(Path(results) / experiment.name), fresh)
     if standing.is_complete():
         Terminal(sys.stdout).say(f"{experiment.name} is complete in {standing.folder.path}; nothing to do")
-        return draw(standing.folder)
+        found = Results(standing.folder.path)
+        return found if found.folder.is_complete("report", _report_key(found)) else draw(found.folder)
     with tempfile.TemporaryDirectory(prefix="raymnist-") as scratch, contextlib.ExitStack() as session:
         start_log = Path(scratch) / "log.txt"
         with logging_to(start_log):
@@ -121,17 +122,20 @@ def _train(name: str, standing: Standing, request: Request, terminal: Terminal) 
 
 
 def draw(target: Folder) -> Results:
-    """Draw the figures and the report from the result files, if they are not drawn from these yet."""
+    """Draw the figures and the report from the result files."""
     from raymnist.report import page
 
     results = Results(target.path)
-    sources = [path.read_text(encoding="utf-8") for path in (target.trials, target.table) if path.is_file()]
-    key = folder.key_of(*sources, results.manifest["status"], folder.digest_of_code("report", "results.py"))
-    if not target.is_complete("report", key):
-        start = time.perf_counter()
-        page.write(results)
-        target.complete("report", key, time.perf_counter() - start)
+    start = time.perf_counter()
+    page.write(results)
+    target.complete("report", _report_key(results), time.perf_counter() - start)
     return results
+
+
+def _report_key(results: Results) -> str:
+    files = [path for path in (results.folder.trials, results.folder.table) if path.is_file()]
+    code = folder.digest_of_code("report", "results.py")
+    return folder.key_of([path.read_text(encoding="utf-8") for path in files], results.manifest["status"], code)
 
 
 def dry_run(source: str | Path, set: Mapping[str, Any] | None = None, *, address: str | None = None) -> list[str]:

@@ -60,6 +60,7 @@ def test_wrong_input_is_one_line_and_status_2(command, tmp_path, monkeypatch):
         (["run", "quickstart", "--set", "name"], "--set name: expected key=value"),
         (["run", "quickstart", "--set", "seed=[1"], "--set seed=[1"),
         (["run", "quickstart", "--fresh", "vae"], "--fresh: unknown study 'vae'; choose from autoencoder, gan"),
+        (["run", "quickstart", "gan"], "gan: expected nothing after the experiment but with --fresh"),
         (["show", "nothing"], "nothing: expected a results folder"),
         (["report", "nothing"], "nothing: expected a results folder"),
         (["generate", "nothing", "--out", "a.png"], "nothing: expected a results folder"),
@@ -101,6 +102,14 @@ def test_run_exits_with_1_when_a_trial_failed(command, tiny_file, ray_session, t
     assert status == 1
     assert "g-00 failed: FloatingPointError" in out
     assert "failed" in (tmp_path / "tiny" / "trials.csv").read_text()
+
+
+def test_fresh_forgets_all_or_the_named_studies(command, tiny_file, tiny_run, monkeypatch):
+    asked = []
+    monkeypatch.setattr("raymnist.pipeline.run", lambda *_, fresh, **__: asked.append(fresh) or tiny_run)
+    for arguments in (["--fresh"], ["--fresh", "gan"], ["--fresh", "gan", "autoencoder"], []):
+        assert command("run", tiny_file, *arguments)[0] == 0
+    assert asked == [True, ["gan"], ["gan", "autoencoder"], False]
 
 
 def test_dry_run_prints_the_plan(command, tiny_file, ray_session):

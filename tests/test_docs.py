@@ -26,7 +26,7 @@ def commands(page):
 
 
 def test_the_installing_commands_are_those_of_the_makefile():
-    """`make demo` and `make test` run in CI; their one-line equivalents differ from the Makefile's lines by names only."""
+    """`make demo` and `make test` run in CI; their one-line equivalents are the Makefile's lines."""
     readme, makefile = commands(ROOT / "README.md"), (ROOT / "Makefile").read_text()
     assert "make demo" in readme
     assert "make test" in readme

@@ -12,20 +12,14 @@ from raymnist.errors import InputError
 
 def run(
     experiment: Annotated[str, typer.Argument(help="A file, or the name of a bundled experiment.")],
+    study: Annotated[list[str] | None, typer.Argument(help="With --fresh: the studies to train anew.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Put a value at a dotted key; * is every key of a mapping."),
     ] = None,
     fresh: Annotated[
-        str | None,
-        typer.Option(
-            "--fresh",
-            metavar="[STUDY]",
-            help="Forget earlier results, or those of one study.",
-            flag_value="*",
-            is_flag=False,
-        ),
-    ] = None,
+        bool, typer.Option("--fresh", help="Forget earlier results: all, or those of the STUDY named after it.")
+    ] = False,
     results: Annotated[Path, typer.Option(metavar="PARENT", help="The folder above the results folder.")] = Path(
         "results"
     ),
@@ -37,12 +31,14 @@ def run(
     """Run an experiment, or go on with what is there."""
     from raymnist import pipeline
 
+    if study and not fresh:
+        raise InputError(f"{' '.join(study)}: expected nothing after the experiment but with --fresh")
     sets = parse_sets(set_ or [])
     if dry_run:
         for line in pipeline.dry_run(experiment, sets, address=address):
             typer.echo(line)
         return
-    outcome = pipeline.run(experiment, sets, results=results, fresh=fresh == "*" or fresh or False, address=address)
+    outcome = pipeline.run(experiment, sets, results=results, fresh=study or fresh, address=address)
     from raymnist.cli.look import print_leaderboard
 
     print_leaderboard([outcome])
