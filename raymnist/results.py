@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Trial:
     """A trained configuration.
 
-    config: what it was trained with. history: a row per epoch. scores: its rows of the results table.
+    config: what it was trained with. history: a row per epoch. scores: its rows of the results table, a generator's
+        of its fakes, an encoder's of the real images.
     """
 
     config: TrialConfig
@@ -105,7 +106,10 @@ class Results:
         if stored is None:
             raise InputError(f"{path}: expected a trial's folder, found none")
         stored.pop("key")
-        scores = self.table[self.table["trial_id"] == trial_id] if len(self.table) else self.table
+        scores = self.table
+        if len(scores):
+            encodes = (scores["encoder"] == trial_id) & (scores["population"] == "real")
+            scores = scores[(scores["trial_id"] == trial_id) | encodes]
         return Trial(TrialConfig.model_validate(stored), path, _read_csv(path / "history.csv"), scores)
 
     @cached_property

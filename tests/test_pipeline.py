@@ -201,6 +201,7 @@ def test_results_open_to_trials_that_generate_and_reconstruct(tiny_run, digits):
     assert not np.array_equal(images, gan.generate(100, seed=1))
     assert autoencoder.reconstruct(digits.test[:3]).shape == (3, 28, 28, 1)
     assert set(gan.scores["population"]) == {"fake", "both"}
+    assert set(autoencoder.scores["population"]) == {"real"}
     with pytest.raises(InputError, match="expected a generator, received an autoencoder"):
         autoencoder.generate(1)
     with pytest.raises(InputError, match="unknown study 'vae'; choose from autoencoder, gan"):

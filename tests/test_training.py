@@ -191,6 +191,16 @@ def test_an_epoch_sees_every_image_once_in_a_fresh_order(digits):
     assert orders[0].tolist() != orders[1].tolist() != list(range(64))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_epoch_compiles_with_xla_as_on_a_gpu_and_trains_alike(name, digits):
+    """XLA draws other random numbers from the same seeds, so that only the size of the losses is the same."""
+    plain, xla = (Training(a_trial(name), digits) for _ in range(2))
+    xla.engine._compiled_epoch = tf.function(xla.engine._epoch, jit_compile=True, autograph=False)
+    a, b = plain.engine.epoch(1), xla.engine.epoch(1)
+    for loss in (metric for metric in MODELS[name].reports if metric.endswith("loss")):
+        assert a[loss] == pytest.approx(b[loss], rel=0.1)
+
+
 def test_a_loss_that_is_no_longer_finite_fails_the_trial_by_name(digits):
     training = Training(a_trial("conv_autoencoder", learning_rate=1e30), digits)
     with pytest.raises(FloatingPointError, match=r"loss became (nan|inf) in epoch \d+; a lower learning_rate"):

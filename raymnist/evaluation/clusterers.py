@@ -29,7 +29,7 @@ def kmeans(points: Points, classes: int, options: KMeansOptions, seed: int) -> C
     """Cluster around means. Source: Lloyd, 1982; Arthur and Vassilvitskii, k-means++, 2007; scikit-learn."""
     from sklearn.cluster import KMeans
 
-    clusterer = KMeans(options.clusters or classes, n_init=options.starts, random_state=seed)
+    clusterer = KMeans(min(options.clusters or classes, len(points)), n_init=options.starts, random_state=seed)
     return np.asarray(clusterer.fit_predict(points), np.int64)
 
 

@@ -55,9 +55,14 @@ class FrechetPixels:
 
         Both are uint8 [n, H, W, C], read as [0, 1]. The components come from the first 10,000 images at most.
         """
-        mean, covariance = moments(_flat(train[:10_000]))
-        components = np.linalg.eigh(covariance)[1][:, ::-1][:, :dims]
-        return cls(mean, components, moments((_flat(reference) - mean) @ components))
+        from sklearn.decomposition import PCA
+
+        flat = _flat(train[:10_000])
+        # The exact solver needs the covariance of all pixels: 128 MB of it at 64x64x1, the last size it is asked for.
+        solver = "covariance_eigh" if flat.shape[1] <= 4096 else "randomized"
+        pca = PCA(min(dims, *flat.shape), svd_solver=solver, random_state=0).fit(flat)
+        components = pca.components_.T
+        return cls(pca.mean_, components, moments((_flat(reference) - pca.mean_) @ components))
 
     def __call__(self, fakes: Pixels) -> float:
         """Compute the distance of uint8 `fakes` [n, H, W, C] from the reference; lower is better."""

@@ -10,6 +10,7 @@ from ray import tune
 
 from raymnist.config import TrialConfig
 from raymnist.datasets import Images
+from raymnist.metrics import FrechetPixels
 
 
 class StudyTrainable(tune.Trainable):
@@ -21,12 +22,11 @@ class StudyTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], *, images: Images) -> None:
         """Claim the devices for the life of this process, and begin the first trial."""
-        from raymnist.metrics import FrechetPixels
         from raymnist.training import devices
 
         devices.claim(**config["planned"]["resources"])
         self.images = images
-        self.frechet = FrechetPixels.fit(images.train, images.validation)
+        self.frechet: FrechetPixels | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -39,6 +39,7 @@ class StudyTrainable(tune.Trainable):
 
         planned = config["planned"]
         self.training = Training(TrialConfig.model_validate(planned["trial"]), self.images, self.frechet)
+        self.frechet = self.training.frechet
         self.folder = TrialFolder(Path(planned["path"]), planned["key"])
         self.folder.begin(self.training)
 

@@ -35,7 +35,7 @@ class Training:
     """
 
     def __init__(self, trial: TrialConfig, images: Images, frechet: FrechetPixels | None = None):
-        """Build the model from the trial's seed. `frechet` may hand over what an earlier trial computed."""
+        """Build the model from the trial's seed. `frechet` may be that of an earlier trial on these images."""
         keras.backend.clear_session()
         keras.utils.set_random_seed(trial.seed)
         kind = MODELS[trial.model["name"]]
@@ -46,11 +46,13 @@ class Training:
         self.engine = Engine(self.model, images.train, trial.train.batch_size, trial.seed)
         self.history: list[Row] = []
         self.best: Row | None = None
+        self.frechet = frechet
+        self._validate: Callable[[], Row]
         if kind.kind == "autoencoder":
             validation_loss = mean_over(self.model.phases()[0].loss, images.validation)
-            self._validate: Callable[[], Row] = lambda: {"val_loss": validation_loss()["loss"]}
+            self._validate = lambda: {"val_loss": validation_loss()["loss"]}
         else:
-            distance = frechet or FrechetPixels.fit(images.train, images.validation)
+            self.frechet = distance = frechet or FrechetPixels.fit(images.train, images.validation)
             self._validate = lambda: {"frechet_pixels": distance(self.generate(FAKES))}
 
     @property
