@@ -25,6 +25,9 @@ from raymnist import search_space, yaml_file
 from raymnist.errors import InputError, choices
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+StudyName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
+]  # no dot: --set has keys with dots
 
 S = TypeVar("S", bound="Settings")
 
@@ -52,7 +55,7 @@ class Dataset(Settings):
     """Which images: a name in DATASETS or the path of an `.npz` file; `limit` keeps the first training images."""
 
     name: str = "digits"
-    limit: int | None = Field(None, ge=10)
+    limit: int | None = Field(None, ge=20)
 
 
 class Train(Settings):
@@ -193,7 +196,7 @@ class Experiment(Settings):
     name: Name
     seed: int = Field(0, ge=0, lt=2**31)
     dataset: Annotated[Dataset, BeforeValidator(_bare_name)] = Dataset()
-    studies: dict[Name, Study] = Field(min_length=1)
+    studies: dict[StudyName, Study] = Field(min_length=1)
     evaluation: Evaluation | None = Evaluation()
 
     def to_yaml(self) -> str:
@@ -213,6 +216,10 @@ class TrialConfig(Settings):
     metric: str
     every: int
     searched: dict[str, Any]
+
+    def is_due(self, epoch: int) -> bool:
+        """Tell whether an epoch, counted from 1, ends with a look at the objective: every so many, and the last."""
+        return epoch % self.every == 0 or epoch == self.train.epochs
 
 
 def bundled() -> dict[str, Path]:
@@ -280,9 +287,8 @@ def validate(kind: type[S], data: Any, where: str) -> S:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        steps = [str(step) for step in first["loc"] if "[" not in str(step)]
-        key = ".".join(step for step in steps if step not in ("float", "int", "str") and not step.startswith("literal"))
+        errors = error.errors(include_url=False)
+        first, key = errors[0], _key(errors[0]["loc"])
         if first["type"] == "value_error":
             problem = first["msg"].removeprefix("Value error, ")
         elif first["type"] == "missing":
@@ -290,6 +296,15 @@ def validate(kind: type[S], data: Any, where: str) -> S:
         elif first["type"] == "string_pattern_mismatch":
             problem = f"expected a name of letters, digits, `_`, `-` and `.`, received {first['input']!r}"
         else:
-            problem = f"{first['msg'].replace('Input should be', 'expected')}, received {first['input']!r:.80}"
+            same = [e["msg"].removeprefix("Input should be ") for e in errors if _key(e["loc"]) == key]
+            problem = f"expected {' or '.join(same)}, received {first['input']!r:.80}"
         place = f"{where}{key}" if key else where.rstrip(".: ")
         raise InputError(f"{place}: {problem}") from None
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """Write a place as a dotted key, without the steps that name a branch of a union."""
+    steps = [str(step) for step in location]
+    return ".".join(
+        step for step in steps if "[" not in step and step not in ("float", "int", "str", "constrained-int")
+    )

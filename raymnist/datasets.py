@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +72,8 @@ def load(choice: Dataset) -> Images:
     available = len(arrays.x_train)
     count = min(choice.limit or available, available)
     held_out = count // 10
-    if held_out == 0:
-        raise InputError(f"dataset {choice.name}: expected at least 10 training images, received {count}")
+    if held_out < 2:
+        raise InputError(f"dataset {choice.name}: expected at least 20 training images, received {count}")
     digest = hashlib.sha256()
     for array in (arrays.x_train[:count], arrays.y_train, arrays.x_test, arrays.y_test):
         if array is not None:
@@ -118,13 +117,16 @@ def load_mnist() -> Arrays:
         import keras
 
         try:
-            keras.datasets.mnist.load_data()
+            (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
         except Exception as error:
             raise InputError(
                 f"dataset mnist: not in $RAYMNIST_DATA ({folder or 'not set'}), nor in {cache}; the download failed "
                 f"({str(error).splitlines()[0]:.120}); put mnist.npz into one of the two, or use the bundled "
                 "`dataset: digits`"
             ) from None
+        return Arrays(
+            x_train[..., np.newaxis], y_train.astype(np.int64), x_test[..., np.newaxis], y_test.astype(np.int64)
+        )
     return read_npz(cache)
 
 
@@ -145,11 +147,13 @@ def read_npz(path: Path) -> Arrays:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # a damaged archive fails in zipfile, zlib or NumPy, each with errors of its own
         # NumPy takes whatever is no zip archive for a pickle; only inside an archive it means one.
         is_pickle = "Object arrays" in str(error)
         received = "pickled objects" if is_pickle else "a truncated or other file"
         raise InputError(f"dataset {path}: expected an .npz file of plain arrays, received {received}") from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise InputError(f"dataset {path}: expected an .npz file of plain arrays, received other files in it")
     if set(arrays) not in ({"x_train", "x_test"}, {"x_train", "y_train", "x_test", "y_test"}):
         raise InputError(
             f"dataset {path}: expected the keys x_train, y_train, x_test, y_test (both y may be missing), "
@@ -191,4 +195,6 @@ def _labels(array: NDArray[np.generic], count: int, where: str) -> Labels:
         raise InputError(f"{where}: expected whole numbers [n], received {array.dtype} {array.shape}")
     if len(array) != count:
         raise InputError(f"{where}: expected {count} labels, one for each image, received {len(array)}")
+    if array.size and array.min() < 0:
+        raise InputError(f"{where}: expected whole numbers from 0, received {array.min()}")
     return array.astype(np.int64)

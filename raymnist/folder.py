@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,19 @@ def replacing(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")  # keeps the suffix, which some writers read
     try:
         yield draft
-        if path.is_dir():
-            shutil.rmtree(path)
+        remove(path)
         draft.replace(path)
     finally:
         if draft.is_dir():
             shutil.rmtree(draft)
         else:
             draft.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, if it is there, so that it is gone at once or not at all under its name."""
+    if path.is_dir():
+        shutil.rmtree(path.rename(path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -150,6 +155,24 @@ class Folder:
             complete=manifest.get("complete", {}) | {stage: key},
             seconds=manifest.get("seconds", {}) | {stage: round(seconds, 1)},
         )
+
+    def reopen(self, stages: Iterable[str]) -> None:
+        """Note that stages are not complete, before their files are replaced."""
+        self.note(complete={k: v for k, v in self.manifest.get("complete", {}).items() if k not in set(stages)})
+
+    def remove_evaluation(self) -> None:
+        """Remove the table and the embeddings, where the experiment no longer has an evaluation."""
+        self.reopen(["points", "coordinates", "scores"])
+        self.table.unlink(missing_ok=True)
+        remove(self.embeddings)
+
+    def remove_drafts(self) -> None:
+        """Remove what a killed run was writing."""
+        for draft in self.path.rglob(".????????-*"):
+            if draft.is_dir():
+                shutil.rmtree(draft)
+            else:
+                draft.unlink(missing_ok=True)
 
     def add_seconds(self, stage: str, seconds: float) -> None:
         """Note seconds that a stage took, beside those of earlier runs."""

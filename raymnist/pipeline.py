@@ -69,15 +69,16 @@ def run(
             session.enter_context(ray_session(address))
             requests = _requests(experiment)
         standing.forget()
+        _begin(standing, requests)
         with logging_to(standing.folder.log) as terminal, session.pop_all():
             print(start_log.read_text(encoding="utf-8"))
             return _run(standing, requests, terminal)
 
 
-def _run(standing: Standing, requests: dict[str, Request], terminal: Terminal) -> Results:
-    """Do what is open, with Ray running and the input found right."""
+def _begin(standing: Standing, requests: dict[str, Request]) -> None:
+    """Write the manifest, by which a folder is known as one of results, and the resolved experiment."""
     experiment, target = standing.experiment, standing.folder
-    folder.write_text(target.experiment, experiment.to_yaml())
+    target.remove_drafts()
     target.note(
         status="running",
         started=provenance.now(),
@@ -88,14 +89,26 @@ def _run(standing: Standing, requests: dict[str, Request], terminal: Terminal) -
         resources={name: asdict(request) for name, request in requests.items()},
         failures=[],
     )
+    folder.write_text(target.experiment, experiment.to_yaml())
+
+
+def _run(standing: Standing, requests: dict[str, Request], terminal: Terminal) -> Results:
+    """Do what is open, with Ray running and the input found right."""
+    experiment, target = standing.experiment, standing.folder
     try:
         for name in experiment.studies:
             standing = _train(name, standing, requests[name], terminal)
         stages = standing.stages()
         if stages:
             stages.run(terminal.say)
+        else:
+            target.remove_evaluation()
         status = "incomplete" if standing.failures else "complete"
         target.note(status=status, failures=standing.failures, finished=provenance.now())
+    except KeyboardInterrupt:
+        target.note(status="interrupted", finished=provenance.now())
+        terminal.say(f"interrupted; the same command goes on with what is in {target.path}", problem=True)
+        raise
     except BaseException as error:
         target.note(status="failed", failures=[f"{type(error).__name__}: {error}"], finished=provenance.now())
         raise
@@ -138,12 +151,20 @@ def _report_key(results: Results) -> str:
     return folder.key_of([path.read_text(encoding="utf-8") for path in files], results.manifest["status"], code)
 
 
-def dry_run(source: str | Path, set: Mapping[str, Any] | None = None, *, address: str | None = None) -> list[str]:
-    """Check everything that `run` checks but the results folder, and say what would run; writes nothing.
+def dry_run(
+    source: str | Path,
+    set: Mapping[str, Any] | None = None,
+    *,
+    results: str | Path = "results",
+    fresh: bool | str | list[str] = False,
+    address: str | None = None,
+) -> list[str]:
+    """Check everything that `run` checks, and say what it would do, a line each; writes nothing.
 
     Raises InputError when the input is wrong.
     """
     experiment, images = prepare(source, set)
+    standing = Standing.read(experiment, images, Folder(Path(results) / experiment.name), fresh)
     with (
         tempfile.TemporaryDirectory(prefix="raymnist-") as scratch,
         logging_to(Path(scratch) / "log.txt"),
@@ -156,11 +177,15 @@ def dry_run(source: str | Path, set: Mapping[str, Any] | None = None, *, address
         f"test images of {experiment.dataset.name}, {'x'.join(map(str, images.shape))}"
     ]
     for name, study in experiment.studies.items():
-        trials, wanted = plan.plan(name, study, experiment.seed), requests[name]
+        wanted = requests[name]
+        trials = [outcome.trial for outcome in standing.outcomes[name] if not outcome.is_ended]
+        if not trials:
+            lines.append(f"{name}: all {len(standing.outcomes[name])} trials have ended")
+            continue
         epochs = sorted({trial.train.epochs for trial in trials})
         span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
         lines.append(
-            f"{name}: {len(trials)} trials of {study.model['name']} x {span} epochs, "
+            f"{name}: {len(trials)} of {len(standing.outcomes[name])} trials of {study.model['name']} x {span} epochs, "
             f"each on {wanted.cpus:g} CPU and {wanted.gpus:g} GPU, "
             f"{min(len(trials), resources.at_once(wanted, nodes))} at a time"
         )

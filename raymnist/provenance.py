@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -34,9 +35,9 @@ def facts() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Find the commit of the project's checkout; None where the code is not in one, as in an installed wheel."""
+    """Find the commit of the project's checkout; None without git, or outside a checkout, as in an installed wheel."""
     here = Path(__file__).parent
-    if not (here.parent / ".git").exists():
+    if not (here.parent / ".git").exists() or shutil.which("git") is None:
         return None
     asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return asked.stdout.strip() or None

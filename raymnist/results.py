@@ -116,8 +116,8 @@ class Results:
     def leaderboard(self) -> pd.DataFrame:
         """A line per study's best, its scores on test images beside the floor; an empty cell is not known.
 
-        Silhouette and the label scores are of the real images in this encoder's code, mixing of this generator's fakes
-        with the real images and the floor of two halves of the real images; all in the first space of the evaluation.
+        Silhouette and the label scores are of the real images in this encoder's code, mixing is of this generator's
+        fakes with the real images, the floor of two halves of these; each in the first such space of the evaluation.
         """
         lines = []
         for name in self.experiment.studies:
@@ -133,24 +133,27 @@ class Results:
                 "value": chosen["value"],
                 "epoch": chosen["epoch"],
             }
-            line |= self._first_scores(name, chosen["trial_id"])
+            line |= self._first_scores(chosen["trial_id"])
             lines.append(line | {"trials": len(of_study), "minutes": of_study["seconds"].sum() / 60})
         columns = ["study", "best", "settings", "objective", "value", "epoch", *_SCORES, "trials", "minutes"]
         board = pd.DataFrame(lines, columns=columns)
         return board.drop(columns=[name for name in _SCORES if board[name].isna().all()])
 
-    def _first_scores(self, study: str, trial_id: str) -> dict[str, float]:
-        if self.table.empty or self.experiment.evaluation is None:
+    def _first_scores(self, trial_id: str) -> dict[str, float]:
+        if self.table.empty:
             return {}
-        first = self.table.iloc[0]
+        encodes = (self.table["encoder"] == trial_id) & (self.table["population"] == "real")
+        mixes = (self.table["trial_id"] == trial_id) & (self.table["metric"] == "mixing")
+        chosen = self.table[encodes | mixes]
+        if chosen.empty:
+            return {}
         table = self.table
         for column in ("features", "reducer", "clusterer"):
-            table = table[table[column] == first[column]]
+            table = table[table[column] == chosen[column].iloc[0]]
         real = table[table["population"] == "real"].set_index("metric")["value"]
-        if self.experiment.evaluation.encoder == study:
+        if encodes.any():
             return {name: real[name] for name in _SCORES if name in real and name != "mixing"}
-        mixed = table[(table["trial_id"] == trial_id) & (table["metric"] == "mixing")]["value"]
-        return {"mixing": mixed.iloc[0], "floor": real["mixing"]} if len(mixed) else {}
+        return {"mixing": chosen["value"].iloc[0], "floor": real["mixing"]}
 
     def leaderboard_markdown(self) -> str:
         """Write the leaderboard as a Markdown table."""

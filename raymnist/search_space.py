@@ -63,12 +63,8 @@ class Domain:
         low, high = self.arguments[:2]
         if self.kind == "quniform":
             step = self.arguments[2]
-            low, high = math.ceil(low / step) * step, math.floor(high / step) * step
-        return (low, high - 1) if self.kind == "randint" else (low, high)
-
-    def to_yaml(self) -> dict[str, list[Any]]:
-        """Give the mapping that `parse` reads."""
-        return {self.kind: list(self.arguments)}
+            return (math.ceil(low / step) * step, math.floor(high / step) * step)
+        return (low, high - 1) if self.kind == "randint" else (float(low), float(high))
 
     def __str__(self) -> str:
         """Write the domain as in the file, in one line."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -11,7 +10,7 @@ from raymnist.config import Experiment
 from raymnist.datasets import Images
 from raymnist.errors import InputError, choices
 from raymnist.evaluation.stages import Stages
-from raymnist.folder import Folder
+from raymnist.folder import Folder, remove
 from raymnist.sweep import plan
 from raymnist.sweep.outcome import Outcome, best_of, read
 
@@ -80,24 +79,39 @@ class Standing:
 
     def is_complete(self) -> bool:
         """Tell whether nothing is left to train and to evaluate."""
-        if self.forgotten or self.failures:
+        if self.forgotten or self.failures or self.folder.manifest.get("status") != "complete":
             return False
         stages = self.stages()
-        return stages is None or stages.is_complete()
+        tables = self.folder.trials.is_file() and self.folder.history.is_file()
+        is_the_same = config.load(self.folder.experiment) == self.experiment
+        return tables and is_the_same and (stages is None or stages.is_complete())
 
     def forget(self) -> None:
-        """Delete what `fresh` named: the whole folder if it named every study, else the studies' folders."""
-        if set(self.forgotten) >= set(self.experiment.studies) and self.folder.path.is_dir():
-            shutil.rmtree(self.folder.path)
+        """Delete what `fresh` named: the whole folder if it named every study, else the studies' folders.
+
+        An evaluation of forgotten trials is forgotten too, as trials with the same key may end otherwise (ASHA).
+        """
+        if not self.forgotten or not self.folder.path.is_dir():
+            return
+        if set(self.forgotten) >= set(self.experiment.studies):
+            remove(self.folder.path)
+            return
+        seconds = {name: spent for name, spent in self.folder.manifest["seconds"].items() if name not in self.forgotten}
+        self.folder.note(complete={}, seconds=seconds)
         for name in self.forgotten:
-            shutil.rmtree(self.folder.study(name), ignore_errors=True)
+            remove(self.folder.study(name))
 
     def _refuse_what_is_in_the_way(self) -> None:
         path = self.folder.path
+        for above in path.parents:
+            if above.exists() and not above.is_dir():
+                raise InputError(f"{above}: expected a folder for results, found a file")
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return
-        if not self.folder.experiment.is_file():
+        if "raymnist" not in self.folder.manifest.get("versions", {}):
             raise InputError(f"{path}: expected a results folder or nothing, found something else")
+        if not self.folder.experiment.is_file():  # a run was killed as it began
+            return
         if set(self.forgotten) >= set(self.experiment.studies):
             return
         kept = [name for name in self.experiment.studies if name not in self.forgotten]

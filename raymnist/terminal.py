@@ -56,6 +56,11 @@ class StudyProgress:
         """Move the bar on."""
         self.bar.advance(self.task, epochs)
 
+    def look(self, line: str) -> None:
+        """Show a line where there is no bar."""
+        if self.bar.disable:
+            self.terminal.say(line)
+
     def say(self, line: str, *, problem: bool = False) -> None:
         """Show a line above the bar."""
         self.terminal.say(line, problem=problem)

@@ -65,6 +65,10 @@ def test_wrong_input_is_one_line_and_status_2(command, tmp_path, monkeypatch):
         (["report", "nothing"], "nothing: expected a results folder"),
         (["generate", "nothing", "--out", "a.png"], "nothing: expected a results folder"),
         (["generate", "nothing", "--out", "a.jpg"], "--out: expected a file that ends in .png or .npz, received a.jpg"),
+        (
+            ["generate", "nothing", "--out", "/dev/null/a.png"],
+            "--out: expected a file to write, received /dev/null/a.png",
+        ),
         (["reconstruct", "nothing", "--out", "a.npz"], "--out: expected a file that ends in .png, received a.npz"),
         (["list", "colours"], "unknown kind of part 'colours'; choose from"),
     ],
@@ -115,7 +119,7 @@ def test_fresh_forgets_all_or_the_named_studies(command, tiny_file, tiny_run, mo
 def test_dry_run_prints_the_plan(command, tiny_file, ray_session):
     status, out, _ = command("run", tiny_file, "--dry-run", "--set", "studies.gan.sweep.metric=generator_loss")
     assert status == 0
-    assert "gan: 2 trials of conv_gan x 2 epochs" in out
+    assert "gan: 2 of 2 trials of conv_gan x 2 epochs" in out
     assert "warning: studies.gan.sweep.metric: generator_loss does not rank" in out
 
 

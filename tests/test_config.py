@@ -3,6 +3,8 @@ import pytest
 from raymnist import config, pipeline
 from raymnist.config import Experiment
 from raymnist.errors import InputError
+from raymnist.sweep import plan
+from raymnist.sweep.outcome import Outcome
 
 SHORTEST = "name: first\nstudies: {gan: {model: conv_gan}}\n"
 
@@ -74,6 +76,9 @@ def test_any_setting_can_be_searched(setting, tmp_path):
     )
     experiment = prepare(SHORTEST, tmp_path, {f"studies.gan.{setting}": values, "studies.gan.sweep.trials": 2})
     assert list(experiment.studies["gan"].domains) == [setting]
+    trials = plan.plan("gan", experiment.studies["gan"], seed=0)
+    drawn = Outcome(trials[0], "", tmp_path, "pending", [], "", {}).row()[setting.split(".")[1]]
+    assert drawn in values["choice"]
 
 
 def test_set_replaces_a_domain_by_a_value(tmp_path):
@@ -137,7 +142,7 @@ def test_experiments_are_frozen(tmp_path):
         ({"studies.gan.model.latent_dim": "spatial"}, "studies.gan.model.latent_dim: expected a valid integer"),
         ({"studies.gan.model.name": "wgan"}, "unknown model 'wgan'; choose from conv_autoencoder, conv_gan"),
         ({"dataset": "cifar"}, "unknown dataset 'cifar'; choose from a path to a .npz file, digits, mnist"),
-        ({"dataset.limit": 5}, "dataset.limit: expected greater than or equal to 10"),
+        ({"dataset.limit": 5}, "dataset.limit: expected greater than or equal to 20"),
         ({"name": "../up"}, "name: expected a name of letters, digits, `_`, `-` and `.`, received '../up'"),
         ({"name": "a/b"}, "name: expected a name"),
         ({"name": 7}, "name: expected a valid string"),
@@ -149,6 +154,12 @@ def test_experiments_are_frozen(tmp_path):
         ({"studies.gan.sweep": {"trials": 2}}, "studies.gan: sweep: nothing is searched"),
         ({"studies.gan.train.epochs": {"choice": [1, 2]}}, "studies.gan: train.epochs: a search domain needs a sweep"),
         ({"studies.gan.resources.gpus": 2}, "several GPUs train several trials"),
+        ({"studies.gan.resources.gpus": "half"}, "gpus: expected a valid number or 'auto', received 'half'"),
+        ({"studies": {"a.b": {"model": "conv_gan"}}}, "expected a name of letters"),
+        (
+            {"studies.gan.model": {"name": "conv_autoencoder", "latent_dim": 0}},
+            "studies.gan.model.latent_dim: expected 'spatial' or greater than or equal to 1, received 0",
+        ),
         ({"studies.gan.resources.cpus": 0}, "studies.gan.resources.cpus: expected greater than 0"),
         ({"evaluation.reducers": ["lda"]}, "unknown reducer 'lda'; choose from none, pca, tsne, umap"),
         ({"evaluation.clusterers": ["dbscan"]}, "unknown clusterer 'dbscan'; choose from kmeans"),
@@ -187,7 +198,11 @@ SEARCH = {"studies.gan.sweep.trials": 2}
         ),
         (
             {"studies.gan.train.epochs": {"sometimes": [1, 2]}, "studies.gan.model.latent_dim": {"choice": [1, 2]}},
-            "expected",
+            "studies.gan.train.epochs: expected a valid integer, received {'sometimes': [1, 2]}",
+        ),
+        (
+            {"studies.gan.train.batch_size": {"uniform": [8, 64]}},
+            "studies.gan.train.batch_size: expected a valid integer",
         ),
         ({"studies.gan.train.epochs": {"choice": [1, 2]}, "studies.gan.sweep.metric": "loss"}, "unknown metric 'loss'"),
         ({"studies.gan.train.epochs": {"grid": [1, 2]}}, "a grid domain needs `searcher: grid`"),

@@ -1,4 +1,9 @@
+import contextlib
+import os
 import pickle
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -117,7 +122,8 @@ def broken(**changes):
         (broken(y_train=np.zeros(49, np.int64)), "y_train: expected 50 labels"),
         (broken(y_train=np.zeros(50)), "y_train: expected whole numbers"),
         (broken(y_test=np.zeros((20, 1), np.int64)), "y_test: expected whole numbers"),
-        (broken(x_train=np.zeros((9, 12, 10), np.uint8), y_train=np.zeros(9, int)), "at least 10 training images"),
+        (broken(y_test=np.full(20, -1)), "y_test: expected whole numbers from 0, received -1"),
+        (broken(x_train=np.zeros((9, 12, 10), np.uint8), y_train=np.zeros(9, int)), "at least 20 training images"),
     ],
 )
 def test_a_wrong_npz_file_is_refused_in_one_line(tmp_path, arrays, change, message):
@@ -150,15 +156,38 @@ def test_a_missing_file_is_named(tmp_path):
         datasets.load(Dataset(name=str(tmp_path / "nothing.npz")))
 
 
-def test_mnist_without_copy_or_network_names_the_places_and_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAYMNIST_DATA", str(tmp_path))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(InputError) as caught:
-        datasets.load(Dataset(name="mnist"))
-    message = str(caught.value)
-    assert "RAYMNIST_DATA" in message
-    assert str(tmp_path / "keras") in message
+def test_a_damaged_file_is_refused_or_read_but_never_crashes(tmp_path, arrays, rng):
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, **arrays)
+    whole = path.read_bytes()
+    for position in rng.integers(0, len(whole), 150):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            datasets.load(Dataset(name=str(path)))
+
+
+def test_an_archive_of_other_files_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("x_train", "text")
+        archive.writestr("x_test", "text")
+    with pytest.raises(InputError, match=r"expected an \.npz file of plain arrays, received other files in it"):
+        datasets.load(Dataset(name=str(tmp_path / "data.npz")))
+
+
+def test_mnist_without_copy_or_network_names_the_places_and_the_way_out(tmp_path):
+    """In a process of its own, as Keras settles its home when it is imported."""
+    offline = {
+        "RAYMNIST_DATA": str(tmp_path),
+        "KERAS_HOME": str(tmp_path / "keras"),
+        "https_proxy": "http://127.0.0.1:9",  # nobody listens there
+    }
+    asked = [sys.executable, "-m", "raymnist", "run", "quickstart", "--set", "dataset=mnist"]
+    ended = subprocess.run(asked, env=os.environ | offline, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (message,) = [line for line in ended.stderr.splitlines() if line.startswith("raymnist: ")]
+    assert ended.returncode == 2
+    assert f"dataset mnist: not in $RAYMNIST_DATA ({tmp_path}), nor in {tmp_path / 'keras'}" in message
     assert "download failed" in message
     assert "dataset: digits" in message
-    assert "\n" not in message
+    assert not (tmp_path / "results").exists()

@@ -63,6 +63,15 @@ def test_a_listed_clusterer_finds_separate_groups_and_repeats_itself(name, rng):
     np.testing.assert_array_equal(clusters, clusterers.cluster(part, points, classes=4, seed=0))
 
 
+@pytest.mark.parametrize("name", sorted(REDUCERS))
+def test_a_listed_reducer_works_on_codes_narrower_than_its_dimensions(name, rng):
+    part = reducers.resolve(Part(name=name), "test")
+    points = rng.normal(size=(60, 1)).astype(np.float32)
+    coordinates, (placed,) = reducers.reduce(part, points, [points[:20]], seed=0)
+    assert (len(coordinates), len(placed)) == (60, 20)
+    assert np.isfinite(coordinates).all()
+
+
 def test_kmeans_takes_the_number_of_clusters_from_its_options(rng):
     part = clusterers.resolve(Part(name="kmeans", options={"clusters": 7}), "test")
     assert len(np.unique(clusterers.cluster(part, blobs(rng, 200)[0], classes=4, seed=0))) == 7

@@ -1,6 +1,9 @@
 """A run goes on with what is there, and does nothing twice."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +116,62 @@ def test_more_trials_train_only_the_new_ones(tiny_file, copied):
     assert results.trials["trial_id"].tolist() == ["autoencoder-00", "autoencoder-01", "gan-00", "gan-01", "gan-02"]
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
+def test_a_run_that_was_ended_midway_goes_on_to_the_same_table(how, tiny_file, tiny_run, tmp_path):
+    """The signal comes with the first look at a GAN, when its trial has a checkpoint and no end."""
+    longer = {"studies.gan.train.epochs": 6}
+    words = [sys.executable, "-m", "raymnist", "run", str(tiny_file), "--results", str(tmp_path / "stopped")]
+    words += ["--set", "studies.gan.train.epochs=6"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+        for line in running.stdout:
+            if line.startswith("gan-0") and " epoch 2 " in line:
+                running.send_signal(how)
+        assert running.wait(60) != 0
+    stopped = raymnist.open(tmp_path / "stopped" / "tiny")
+    assert stopped.manifest["status"] == ("interrupted" if how == signal.SIGINT else "running")
+    again = raymnist.run(tiny_file, longer, results=tmp_path / "stopped")
+    undisturbed = raymnist.run(tiny_file, longer, results=tmp_path / "undisturbed")
+    assert again.manifest["status"] == "complete"
+    timings = ["seconds", "images_per_second"]
+    pd.testing.assert_frame_equal(again.history.drop(columns=timings), undisturbed.history.drop(columns=timings))
+    pd.testing.assert_frame_equal(again.table, undisturbed.table, rtol=1e-6)
+
+
+def test_a_killed_run_that_only_lacked_its_last_note_is_brought_to_its_end(tiny_file, copied, capsys):
+    target = folder.Folder(copied / "tiny")
+    target.note(status="running")
+    target.trials.unlink()
+    results = raymnist.run(tiny_file, results=copied)
+    assert results.manifest["status"] == "complete"
+    assert len(results.trials) == 4
+    assert "training" not in capsys.readouterr().out
+
+
+def test_files_that_were_deleted_are_made_again(tiny_file, copied):
+    target = folder.Folder(copied / "tiny")
+    table = target.table.read_bytes()
+    target.table.unlink()
+    shutil.rmtree(target.embeddings / "coordinates")
+    raymnist.run(tiny_file, results=copied)
+    assert target.table.read_bytes() == table
+    assert any((target.embeddings / "coordinates").iterdir())
+
+
+def test_without_an_evaluation_no_table_is_left_behind(tiny_file, copied):
+    results = raymnist.run(tiny_file, {"evaluation": None}, results=copied)
+    assert results.table.empty
+    assert not results.folder.embeddings.exists()
+    assert results.manifest["status"] == "complete"
+
+
+def test_an_evaluation_without_reducers_is_drawn_and_needs_no_git(tiny_file, copied, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    results = raymnist.run(tiny_file, {"evaluation.reducers": ["none"]}, results=copied)
+    assert set(results.table["reducer"]) == {"none"}
+    assert results.folder.report.is_file()
+    assert results.manifest["git_commit"] is None
+
+
 def test_a_failed_trial_leaves_the_tables_and_is_tried_again(tiny_file, ray_session, tmp_path, capsys):
     broken = {
         "studies.gan.train.learning_rate": {"grid": [1e-3, 1e30]},
@@ -135,10 +194,14 @@ def test_a_failed_trial_leaves_the_tables_and_is_tried_again(tiny_file, ray_sess
 def test_other_files_in_the_way_are_left_alone(tiny_file, ray_session, tmp_path):
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.txt").write_text("years of work")
+    shutil.copy(tiny_file, tmp_path / "tiny" / "experiment.yaml")
     for fresh in (False, True):
         with pytest.raises(InputError, match="expected a results folder or nothing, found something else"):
             raymnist.run(tiny_file, results=tmp_path, fresh=fresh)
-    assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["thesis.txt"]
+    assert {path.name for path in (tmp_path / "tiny").iterdir()} == {"thesis.txt", "experiment.yaml"}
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match="file: expected a folder for results, found a file"):
+        raymnist.run(tiny_file, results=tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -162,10 +225,19 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tiny_file, ray_session
     lines = pipeline.dry_run(tiny_file, {"studies.gan.resources.gpus": 0.5})
     assert lines == [
         "tiny: 270 training, 30 validation and 360 test images of digits, 28x28x1",
-        "autoencoder: 2 trials of conv_autoencoder x 2 epochs, each on 1 CPU and 0 GPU, 2 at a time",
-        "gan: 2 trials of conv_gan x 2 epochs, each on 1 CPU and 0.5 GPU, 2 at a time",
+        "autoencoder: 2 of 2 trials of conv_autoencoder x 2 epochs, each on 1 CPU and 0 GPU, 2 at a time",
+        "gan: 2 of 2 trials of conv_gan x 2 epochs, each on 1 CPU and 0.5 GPU, 2 at a time",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_holds_the_plan_against_what_is_there(tiny_file, copied):
+    assert pipeline.dry_run(tiny_file, {"studies.gan.sweep.trials": 5}, results=copied)[1:] == [
+        "autoencoder: all 2 trials have ended",
+        "gan: 3 of 5 trials of conv_gan x 2 epochs, each on 1 CPU and 0 GPU, 3 at a time",
+    ]
+    with pytest.raises(InputError, match=r"gan changed: train\.epochs 2 -> 3"):
+        pipeline.dry_run(tiny_file, {"studies.gan.train.epochs": 3}, results=copied)
 
 
 def test_unlabelled_colour_images_of_another_size_go_the_whole_way(ray_session, tmp_path, rng):

@@ -1,6 +1,5 @@
 """A study is a plan; Ray Tune trains what is open of it."""
 
-import numpy as np
 import pytest
 from conftest import a_trial
 
@@ -116,6 +115,10 @@ SMALL, LARGE, CARD = Request(2, 0), Request(16, 0), Request(8, 2)
         (Resources(gpus=0.5), [CARD], Request(1, 0.5), 4),
         (Resources(cpus=3, gpus=0.25), [CARD, CARD], Request(3, 0.25), 4),
         (Resources(cpus=0.5), [SMALL], Request(0.5, 0), 4),
+        (Resources(cpus=1, gpus=0.2), [CARD], Request(1, 0.2), 8),
+        (Resources(cpus=0.1, gpus=0.2), [CARD], Request(0.1, 0.2), 10),
+        (Resources(cpus=1, gpus=0.6), [CARD], Request(1, 0.6), 2),
+        (Resources(cpus=12), [LARGE, CARD], Request(12, 0), 1),
     ],
 )
 def test_requests_are_fitted_to_each_node(asked, nodes, settled, at_once):
@@ -128,7 +131,7 @@ def test_requests_are_fitted_to_each_node(asked, nodes, settled, at_once):
     [
         (Resources(cpus=4), [SMALL, SMALL], "studies.gan.resources.cpus: expected at most 2, .* received 4"),
         (Resources(gpus=1), [SMALL, LARGE], "studies.gan.resources.gpus: expected at most 0, .* received 1"),
-        (Resources(cpus=12, gpus=1), [LARGE, CARD], "no node can hold a trial"),
+        (Resources(cpus=12, gpus=1), [LARGE, CARD], "studies.gan.resources: no node has both 12 CPU and 1 GPU"),
     ],
 )
 def test_a_request_that_no_node_can_hold_is_refused(asked, nodes, line):
@@ -142,6 +145,9 @@ class Silent:
 
     def advance(self, epochs):
         self.epochs += epochs
+
+    def look(self, line):
+        pass
 
     def say(self, line, *, problem=False):
         self.lines.append((problem, line))
@@ -247,11 +253,22 @@ def test_the_best_trial_is_the_ended_one_with_the_best_epoch():
     assert best_of(outcomes[2:]) is None
 
 
-def test_bundled_experiments_plan_different_values_for_every_trial():
+def test_the_best_epoch_is_one_whose_network_was_kept():
+    """A training metric is known in every epoch, but only every other epoch is looked at."""
+    trial = a_trial("conv_gan", metric="generator_loss", every=2).model_copy(update={"trial_id": "gan-00"})
+    history = [
+        {"epoch": i + 1, "generator_loss": value, "seconds": 1.0} for i, value in enumerate([0.5, 0.4, 0.1, 0.3])
+    ]
+    assert Outcome(trial, "k", None, "finished", history, "", {}).best["epoch"] == 4
+
+
+def test_bundled_experiments_plan_different_choices():
+    """A sweep that shows the same choice in all of its trials is a poor first example."""
     for name in config.bundled():
         experiment = config.load(name)
         for study_name, study in experiment.studies.items():
             resolved = plan.resolve(study_name, study)
-            searched = [tuple(t.searched.values()) for t in plan.plan(study_name, resolved, experiment.seed)]
-            assert len(set(searched)) == len(searched)
-            assert np.all([len(values) == len(study.domains) for values in searched])
+            trials = plan.plan(study_name, resolved, experiment.seed)
+            for path, domain in study.domains.items():
+                drawn = {trial.searched[path.rpartition(".")[2]] for trial in trials}
+                assert len(drawn) > 1, f"{name}: {study_name} draws one value of {domain}"

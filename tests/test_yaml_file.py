@@ -16,7 +16,7 @@ def test_numbers_are_numbers(text, number):
     assert type(value) is type(number)
 
 
-@pytest.mark.parametrize("text", ["1e", "e4", "1.2.3", "mnist", "1-2", ".", "-"])
+@pytest.mark.parametrize("text", ["1e", "e4", "1.2.3", "mnist", "1-2", ".", "-", "010", "1:30", "2026-01-02", "0x1f"])
 def test_what_is_no_number_stays_text(text):
     assert yaml_file.parse(f"[{text}]" if text == "-" else f"a: {text}", "test") in ({"a": text}, [text], [[None]])
 
@@ -32,7 +32,8 @@ def test_a_duplicate_key_deep_inside_is_found():
 
 
 @pytest.mark.parametrize(
-    "text", ["a: [1", "a: b: c", "\tx", "a: 'b", "{a: 1}}", "&a *b", "!!python/object:os.system x"]
+    "text",
+    ["a: [1", "a: b: c", "\tx", "a: 'b", "{a: 1}}", "&a *b", "!!python/object:os.system x", "!!int x", "!!bool x"],
 )
 def test_a_syntax_error_is_one_line(text):
     with pytest.raises(InputError) as caught:
@@ -50,3 +51,8 @@ def test_a_syntax_error_is_one_line(text):
 )
 def test_what_is_dumped_is_read_back(data):
     assert yaml_file.parse(yaml_file.dump(data), "test") == data
+
+
+def test_merge_keys_are_read_as_yaml_means_them():
+    text = "base: &base {a: 1, b: 2}\nmine: {<<: *base, b: 3}\n"
+    assert yaml_file.parse(text, "test")["mine"] == {"a": 1, "b": 3}

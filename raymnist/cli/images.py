@@ -62,6 +62,11 @@ def reconstruct(
 def _check_suffix(out: Path, *suffixes: str) -> None:
     if out.suffix not in suffixes:
         raise InputError(f"--out: expected a file that ends in {' or '.join(suffixes)}, received {out}")
+    above = next(path for path in out.absolute().parents if path.exists())
+    if out.is_dir() or not above.is_dir():
+        raise InputError(
+            f"--out: expected a file to write, received {out}, which is {'a' if out.is_dir() else 'below no'} folder"
+        )
 
 
 def _best(results: Results, kind: str, study: str | None) -> Trial:

@@ -19,7 +19,7 @@ Folders = Annotated[list[Path], typer.Argument(help="Results folders.", show_def
 
 
 def show(results: Folders) -> None:
-    """Show the leaderboard and the results table; several folders one after the other."""
+    """Show the results tables, and the leaderboards of all folders in one."""
     import raymnist
 
     opened = [raymnist.open(path) for path in results]
@@ -73,22 +73,25 @@ def list_parts(
 
 
 def print_leaderboard(results: Iterable[Results]) -> None:
-    """Print the leaderboards, compact enough for 80 columns, and where the reports are."""
+    """Print the leaderboards as one table, compact enough for 80 columns, and where the reports are."""
     import pandas as pd
 
+    results = list(results)
+    board = pd.concat([one.leaderboard.assign(experiment=one.experiment.name) for one in results], ignore_index=True)
+    place = board["best"] if len(results) == 1 else board["experiment"] + "\n" + board["best"]
+    shown = pd.DataFrame(
+        {
+            "best trial": place + "\n" + board["settings"].str.replace(", ", "\n"),
+            "objective": [
+                f"{metric}\n{value:.4g} at epoch {epoch}"
+                for metric, value, epoch in zip(board["objective"], board["value"], board["epoch"], strict=True)
+            ],
+        }
+    )
+    measured = [name for name in board.columns if board[name].dtype.kind == "f" and name != "value"]
+    title = ", ".join(dict.fromkeys(one.experiment.name for one in results))
+    print_frame(title, pd.concat([shown, board[measured].round(3)], axis=1))
     for one in results:
-        board = one.leaderboard
-        shown = pd.DataFrame(
-            {
-                "best trial": board["best"] + "\n" + board["settings"].str.replace(", ", "\n"),
-                "objective": [
-                    f"{metric}\n{value:.4g} at epoch {epoch}"
-                    for metric, value, epoch in zip(board["objective"], board["value"], board["epoch"], strict=True)
-                ],
-            }
-        )
-        measured = [name for name in board.columns if board[name].dtype.kind == "f" and name != "value"]
-        print_frame(one.experiment.name, pd.concat([shown, board[measured].round(3)], axis=1))
         if one.folder.report.is_file():
             typer.echo(f"report: {one.folder.report}")
 

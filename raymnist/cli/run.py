@@ -35,7 +35,7 @@ def run(
         raise InputError(f"{' '.join(study)}: expected nothing after the experiment but with --fresh")
     sets = parse_sets(set_ or [])
     if dry_run:
-        for line in pipeline.dry_run(experiment, sets, address=address):
+        for line in pipeline.dry_run(experiment, sets, results=results, fresh=study or fresh, address=address):
             typer.echo(line)
         return
     outcome = pipeline.run(experiment, sets, results=results, fresh=study or fresh, address=address)

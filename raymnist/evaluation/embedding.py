@@ -113,8 +113,8 @@ def embed(
     """
     chunks = list(_chunks(len(images), len(generators)))
     cpus, gpus = ray.cluster_resources().get("CPU", 1), ray.cluster_resources().get("GPU", 0)
-    # One CPU stays free: the pool must not keep the tasks that write from starting.
-    actors = int(gpus) or max(1, min(int(cpus) - 1, len(chunks), 8))
+    # One CPU stays free for Ray Data's own tasks: a pool that holds them all may wait for ever.
+    actors = max(1, min(int(gpus) or 8, int(cpus) - 1, len(chunks)))
     per_actor = float(gpus >= 1)
     data = ray.data.from_items(chunks, override_num_blocks=min(len(chunks), 4 * actors))
     embedded = data.map_batches(

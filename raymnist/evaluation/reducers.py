@@ -23,7 +23,7 @@ class NoOptions(config.Settings):
 
 
 class PCAOptions(config.Settings):
-    """dims: how many components."""
+    """dims: how many components, but no more than the features have."""
 
     dims: int = Field(3, ge=1)
 
@@ -38,7 +38,7 @@ class TSNEOptions(config.Settings):
 class UMAPOptions(config.Settings):
     """dims: of the map. neighbors: how many count. min_dist: how close points may lie, 0 to 1."""
 
-    dims: int = Field(2, ge=1)
+    dims: int = Field(2, ge=1, le=50)
     neighbors: int = Field(15, ge=2)
     min_dist: float = Field(0.1, ge=0, le=1)
 
@@ -65,7 +65,8 @@ def tsne(fitted: Points, others: Sequence[Points], options: TSNEOptions, seed: i
     from openTSNE import TSNE
 
     perplexity = min(options.perplexity, (len(fitted) - 1) / 3)
-    reducer = TSNE(options.dims, perplexity=perplexity, initialization="pca", n_jobs=1, random_state=seed)
+    start = "pca" if fitted.shape[1] >= options.dims else "random"
+    reducer = TSNE(options.dims, perplexity=perplexity, initialization=start, n_jobs=1, random_state=seed)
     embedding = reducer.fit(fitted)
     return np.asarray(embedding, np.float32), [np.asarray(embedding.transform(points), np.float32) for points in others]
 

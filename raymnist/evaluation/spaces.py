@@ -151,11 +151,13 @@ def spaces(evaluation: Evaluation, points: Points, coordinates: Sequence[Coordin
                     yield Space(population, study, trial_id, features, reducer, rows, values[rows])
                     continue
                 fit_on = "real" if population == "real" else evaluation.fit_on
-                placed = np.full((len(points.ids), part.options["dims"]), np.nan, np.float32)
-                for made in coordinates:
-                    shared = made.study == "" and fit_on == "real"
-                    if (made.features, made.reducer, made.fit_on) == (features, reducer, fit_on) and (
-                        shared or made.trial_id == trial_id
-                    ):
-                        placed[np.searchsorted(points.ids, made.ids)] = made.xyz
+                parts = [
+                    made
+                    for made in coordinates
+                    if (made.features, made.reducer, made.fit_on) == (features, reducer, fit_on)
+                    and (made.trial_id == trial_id or (made.study == "" and fit_on == "real"))
+                ]
+                placed = np.full((len(points.ids), parts[0].xyz.shape[1]), np.nan, np.float32)
+                for made in parts:
+                    placed[np.searchsorted(points.ids, made.ids)] = made.xyz
                 yield Space(population, study, trial_id, features, reducer, rows, placed[rows])

@@ -51,18 +51,29 @@ class Stages:
 
     def is_complete(self) -> bool:
         """Tell whether the table in the folder is the one that these stages would make."""
-        return all(self.results.is_complete(stage, key) for stage, key in self.keys().items())
+        return all(self._is_done(stage, key) for stage, key in self.keys().items())
+
+    def _is_done(self, stage: str, key: str) -> bool:
+        embeddings = self.results.embeddings
+        written = {
+            "points": [embeddings / "points"],
+            "coordinates": [embeddings / "coordinates"],
+            "scores": [embeddings / "clusters", self.results.table],
+        }
+        return self.results.is_complete(stage, key) and all(path.exists() for path in written[stage])
 
     def run(self, say: Callable[[str], None]) -> None:
         """Do the stages that are not complete; needs Ray."""
         work = {"points": self._embed, "coordinates": self._reduce, "scores": self._score}
-        redo = False
-        for stage, key in self.keys().items():
-            if redo or not self.results.is_complete(stage, key):
-                redo = True
-                start = time.perf_counter()
-                say(work[stage]())
-                self.results.complete(stage, key, time.perf_counter() - start)
+        keys = self.keys()
+        open_stages = list(keys)
+        while open_stages and self._is_done(open_stages[0], keys[open_stages[0]]):
+            open_stages.pop(0)
+        self.results.reopen(open_stages)
+        for stage in open_stages:
+            start = time.perf_counter()
+            say(work[stage]())
+            self.results.complete(stage, keys[stage], time.perf_counter() - start)
 
     def _embed(self) -> str:
         count = min(self.evaluation.images, len(self.images.test))

@@ -47,7 +47,7 @@ def scatter_3d(results: Results) -> Iterator[tuple[str, str, Figure]]:
         xyz = np.stack(points["xyz"].to_list())
         if xyz.shape[1] < 3:
             continue
-        figure = Figure(figsize=(7.5, 6.5))
+        figure = Figure(figsize=(7.5, 7.5), layout="constrained")
         axes: Any = figure.add_subplot(projection="3d")
         for is_real, marker, label in ((True, "o", "real"), (False, "^", "fake")):
             chosen = (points["source"] == "real") == is_real
@@ -63,6 +63,7 @@ def scatter_3d(results: Results) -> Iterator[tuple[str, str, Figure]]:
                     label=label,
                 )
         axes.set(xlabel="first", ylabel="second", zlabel="third", title=f"{title}\nby cluster; o real, ^ fake")
+        axes.set_box_aspect(None, zoom=0.9)
         yield f"scatter3d_{name}", f"{title}, coloured by cluster", figure
 
 
@@ -73,7 +74,7 @@ def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """
     evaluation = results.experiment.evaluation
     parts = ("points", "coordinates", "clusters")
-    if evaluation is None or not all((results.folder.embeddings / part).is_dir() for part in parts):
+    if evaluation is None or not all(any((results.folder.embeddings / part).glob("*.parquet")) for part in parts):
         return
     points, coordinates, clusters = (pd.read_parquet(results.folder.embeddings / part) for part in parts)
     points = points.set_index("id")[["source", "label"]]

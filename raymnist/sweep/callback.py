@@ -19,6 +19,9 @@ class Progress(Protocol):
     def advance(self, epochs: int) -> None:
         """So many more epochs are done, or will not be needed."""
 
+    def look(self, line: str) -> None:
+        """Tell how a trial stands, where a bar does not."""
+
     def say(self, line: str, *, problem: bool = False) -> None:
         """Show a line."""
 
@@ -44,6 +47,8 @@ class Report(tune.Callback):
         before = self.epochs.get(planned.trial_id, 0)
         self.epochs[planned.trial_id] = result["epoch"]
         self.progress.advance(result["epoch"] - before)
+        score = f"{planned.metric} {result[planned.metric]:.4g}"
+        self.progress.look(f"{planned.trial_id} epoch {result['epoch']} of {planned.train.epochs}: {score}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note a trial that trained to its end, or that the scheduler stopped."""

@@ -43,7 +43,7 @@ class Outcome:
     def best(self) -> dict[str, Any] | None:
         """The first epoch with the best objective, whose network was kept; None before the first look at it."""
         metric = self.trial.metric
-        rows = [row for row in self.history if metric in row]
+        rows = [row for row in self.history if metric in row and self.trial.is_due(row["epoch"])]
         if not rows:
             return None
         return (min if METRICS[metric].direction == "min" else max)(rows, key=lambda row: row[metric])
@@ -67,7 +67,7 @@ class Outcome:
             "status": self.status,
             **self.trial.searched,
             "seed": self.trial.seed,
-            "epochs": len(self.history),
+            "epochs_done": len(self.history),
             "best_epoch": best.get("epoch", ""),
             "metric": self.trial.metric,
             f"best_{self.trial.metric}": best.get(self.trial.metric, ""),

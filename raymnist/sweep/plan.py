@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -76,12 +77,12 @@ def plan(name: str, study: Study, seed: int) -> list[TrialConfig]:
     """
     domains = study.domains
     count = study.sweep.trials or 1 if study.sweep else 1
-    grid = list(itertools.islice(search_space.grid(domains), count))
+    is_grid = study.sweep is not None and study.sweep.searcher == "grid"
+    grid = list(itertools.islice(search_space.grid(domains), count)) if is_grid else []
     trials = []
     for number in range(count):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
         trial_seed = int(rng.integers(2**31))
-        is_grid = study.sweep is not None and study.sweep.searcher == "grid"
         values = grid[number] if is_grid else search_space.draw(domains, rng)
         model, train = _concrete(study, values, f"studies.{name}")
         trials.append(
@@ -145,7 +146,7 @@ def _kind(study: Study, where: str) -> type[Model]:
 def _count(study: Study, sweep: Sweep, where: str) -> int:
     if sweep.searcher == "random":
         return sweep.trials or DEFAULT_TRIALS
-    points = sum(1 for _ in search_space.grid(study.domains))
+    points = math.prod(len(domain.arguments) for domain in study.domains.values())
     if sweep.trials and sweep.trials > points:
         raise InputError(f"{where}.sweep.trials: expected at most {points}, the points of the grid, not {sweep.trials}")
     return sweep.trials or points

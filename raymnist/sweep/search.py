@@ -21,6 +21,11 @@ from raymnist.sweep.outcome import Outcome
 from raymnist.sweep.resources import Request
 from raymnist.sweep.trainable import StudyTrainable
 
+TUNES_WAYS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files: the trial's folder has them
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C ends this study as if all was well, and the next one begins
+}
+
 
 def train_open(
     study: Study,
@@ -47,7 +52,7 @@ def train_open(
     if not planned:
         return
     metric = outcomes[0].trial.metric
-    with tempfile.TemporaryDirectory(prefix="raymnist-") as storage, _without_tunes_own_files():
+    with tempfile.TemporaryDirectory(prefix="raymnist-") as storage, _environment(TUNES_WAYS):
         tune.Tuner(
             tune.with_parameters(StudyTrainable, images=images),
             param_space={"planned": tune.grid_search(planned)},
@@ -86,15 +91,14 @@ def _trial_id(trial: tune.experiment.Trial) -> str:
 
 
 @contextlib.contextmanager
-def _without_tunes_own_files() -> Iterator[None]:
-    """Keep Tune from writing CSV, JSON and TensorBoard files of its own: the trial's folder has them."""
-    name = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

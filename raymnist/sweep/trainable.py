@@ -30,7 +30,8 @@ class StudyTrainable(tune.Trainable):
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin the next trial in the same process."""
+        """Begin the next trial in the same process, where the last one must not keep its memory meanwhile."""
+        del self.training
         self._begin(new_config)
         return True
 
@@ -46,8 +47,8 @@ class StudyTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train until the objective is known again; nothing, if all epochs were already done."""
         training = self.training
-        row = self.training.history[-1] if training.is_done else self.folder.epoch(training)
-        while training.trial.metric not in row:
+        row = training.history[-1] if training.is_done else self.folder.epoch(training)
+        while not training.trial.is_due(row["epoch"]):
             row = self.folder.epoch(training)
         devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         return {**row, "done": training.is_done, "cuda_visible_devices": devices}

@@ -18,7 +18,8 @@ from raymnist.models.base import Model
 class Engine:
     """Trains a model on images that stay on the device.
 
-    An epoch is every image once in a fresh order, without the last incomplete batch, as a compiled step has one shape.
+    An epoch goes through the images once in a fresh order, without the last incomplete batch, as a compiled step has
+    one shape; what a phase does with a batch is its own.
     """
 
     def __init__(self, model: Model, images: Pixels, batch_size: int, seed: int):

@@ -74,7 +74,7 @@ class Training:
         start = time.perf_counter()
         row: Row = {"epoch": number, **self.engine.epoch(number)}
         seconds = time.perf_counter() - start
-        due = number % self.trial.every == 0 or number == self.trial.train.epochs
+        due = self.trial.is_due(number)
         if due and all(math.isfinite(value) for value in row.values()):
             row |= self._validate()
         for name, value in row.items():
@@ -154,6 +154,8 @@ class TrialFolder:
         """Train one epoch and write what is due: samples, the saved generator, the best network, the checkpoint."""
         row = training.epoch()
         number, trial = training.epochs_done, training.trial
+        told = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+        print(f"{trial.trial_id} epoch {number} of {trial.train.epochs}: {told}", flush=True)
         if number % trial.samples.every == 0 or number in trial.samples.epochs or training.is_done:
             samples.save_png(self.path / "samples" / f"epoch_{number:04d}.png", training.sample())
             if training.model.kind == "generator":
@@ -161,7 +163,7 @@ class TrialFolder:
         if training.best is row:
             self._save_network(training, self.path / "model.keras")
             samples.save_png(self.path / "samples" / "best.png", training.sample())
-        if trial.metric in row:
+        if trial.is_due(number):
             columns = list(dict.fromkeys(name for past in training.history for name in past))
             folder.write_csv(self.path / "history.csv", columns, training.history)
             training.save(self.checkpoint)
