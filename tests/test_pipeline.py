@@ -122,9 +122,15 @@ def test_a_run_that_was_ended_midway_goes_on_to_the_same_table(how, tiny_file, t
     longer = {"studies.gan.train.epochs": 6}
     words = [sys.executable, "-m", "raymnist", "run", str(tiny_file), "--results", str(tmp_path / "stopped")]
     words += ["--set", "studies.gan.train.epochs=6"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
+
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listen
+    ) as running:
         for line in running.stdout:
-            if line.startswith("gan-0") and " epoch 2 " in line:
+            if line.startswith("gan-0") and " epoch 2 " in line and running.poll() is None:
                 running.send_signal(how)
         assert running.wait(60) != 0
     stopped = raymnist.open(tmp_path / "stopped" / "tiny")
