@@ -1,9 +1,11 @@
 """A run goes on with what is there, and does nothing twice."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -116,27 +118,37 @@ def test_more_trials_train_only_the_new_ones(tiny_file, copied):
     assert results.trials["trial_id"].tolist() == ["autoencoder-00", "autoencoder-01", "gan-00", "gan-01", "gan-02"]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(ray_session, tiny_file, tmp_path_factory):
+    return raymnist.run(tiny_file, {"studies.gan.train.epochs": 6}, results=tmp_path_factory.mktemp("undisturbed"))
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
-def test_a_run_that_was_ended_midway_goes_on_to_the_same_table(how, tiny_file, tiny_run, tmp_path):
+def test_a_run_that_was_ended_midway_goes_on_to_the_same_table(how, tiny_file, undisturbed, tmp_path):
     """The signal comes with the first look at a GAN, when its trial has a checkpoint and no end."""
-    longer = {"studies.gan.train.epochs": 6}
     words = [sys.executable, "-m", "raymnist", "run", str(tiny_file), "--results", str(tmp_path / "stopped")]
     words += ["--set", "studies.gan.train.epochs=6"]
 
     def listen() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
 
+    aside = {"TMPDIR": str(tmp_path), "RAY_TMPDIR": tempfile.gettempdir()}  # a killed run leaves its temporary files
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listen
+        words,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | aside,
+        start_new_session=True,
+        preexec_fn=listen,
     ) as running:
         for line in running.stdout:
             if line.startswith("gan-0") and " epoch 2 " in line and running.poll() is None:
-                running.send_signal(how)
+                # Ray's agents, in the driver's process group, outlive a killed driver by more than a minute.
+                (os.killpg if how == signal.SIGKILL else os.kill)(running.pid, how)
         assert running.wait(60) != 0
     stopped = raymnist.open(tmp_path / "stopped" / "tiny")
     assert stopped.manifest["status"] == ("interrupted" if how == signal.SIGINT else "running")
-    again = raymnist.run(tiny_file, longer, results=tmp_path / "stopped")
-    undisturbed = raymnist.run(tiny_file, longer, results=tmp_path / "undisturbed")
+    again = raymnist.run(tiny_file, {"studies.gan.train.epochs": 6}, results=tmp_path / "stopped")
     assert again.manifest["status"] == "complete"
     timings = ["seconds", "images_per_second"]
     pd.testing.assert_frame_equal(again.history.drop(columns=timings), undisturbed.history.drop(columns=timings))
