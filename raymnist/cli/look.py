@@ -78,19 +78,20 @@ def print_leaderboard(results: Iterable[Results]) -> None:
 
     results = list(results)
     board = pd.concat([one.leaderboard.assign(experiment=one.experiment.name) for one in results], ignore_index=True)
-    place = board["best"] if len(results) == 1 else board["experiment"] + "\n" + board["best"]
-    shown = pd.DataFrame(
-        {
-            "best trial": place + "\n" + board["settings"].str.replace(", ", "\n"),
-            "objective": [
-                f"{metric}\n{value:.4g} at epoch {epoch}"
-                for metric, value, epoch in zip(board["objective"], board["value"], board["epoch"], strict=True)
-            ],
-        }
-    )
-    measured = [name for name in board.columns if board[name].dtype.kind == "f" and name != "value"]
+    lines = [
+        [
+            line["experiment"] if len(results) > 1 else "",
+            line["best"],
+            *line["settings"].split(", "),
+            f"{line['objective']} {line['value']:.4g}",
+            f"at epoch {line['epoch']}",
+        ]
+        for line in board.to_dict("records")
+    ]
+    shown = pd.DataFrame({"best trial": ["\n".join(filter(None, cell)) for cell in lines]})
+    scores = [name for name in board.columns if board[name].dtype.kind == "f" and name not in ("value", "ami")]
     title = ", ".join(dict.fromkeys(one.experiment.name for one in results))
-    print_frame(title, pd.concat([shown, board[measured].round(3)], axis=1))
+    print_frame(title, pd.concat([shown, board[scores].round(3)], axis=1))
     for one in results:
         if one.folder.report.is_file():
             typer.echo(f"report: {one.folder.report}")
