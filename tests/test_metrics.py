@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 from scipy.spatial.distance import cdist
+from sklearn import metrics
 
 from raymnist.metrics import CLUSTERING_METRICS, METRICS, FrechetPixels
 from raymnist.metrics.clustering import acc, ami, ari, mixing, nmi, silhouette
@@ -94,6 +95,12 @@ def test_mixing_equals_the_hand_worked_entropies():
     is_fake = np.array([0, 0, 0, 1, 0, 1, 1, 1], bool)
     bits = -(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25))
     assert mixing(is_fake, np.repeat([0, 1], 4)) == pytest.approx(bits)
+
+
+def test_mixing_weighs_clusters_by_their_sizes_as_homogeneity_does(rng):
+    clusters = np.repeat([0, 1, 2], [10, 90, 400])
+    is_fake = rng.random(500) < np.array([0.1, 0.4, 0.8])[clusters]
+    assert mixing(is_fake, clusters) == pytest.approx(1 - metrics.homogeneity_score(is_fake, clusters))
 
 
 def test_mixing_is_relative_to_an_unequal_overall_mix():
