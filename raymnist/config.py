@@ -132,20 +132,9 @@ class Study(Settings):
         return search_space.find({"model": self.model, "train": self.train})
 
     @model_validator(mode="after")
-    def _sweep_and_domains_go_together(self) -> Self:
-        domains = self.domains
+    def _has_a_model(self) -> Self:
         if not isinstance(self.model.get("name"), str):
             raise ValueError(f"model.name: expected the name of a model, received {self.model.get('name')!r}")
-        if domains and self.sweep is None:
-            raise ValueError(f"{', '.join(domains)}: a search domain needs a sweep, such as `sweep: {{trials: 8}}`")
-        if self.sweep is not None and not domains:
-            raise ValueError("sweep: nothing is searched; put a domain where a value stands, or take the sweep out")
-        grids = [path for path, domain in domains.items() if domain.kind == "grid"]
-        endless = [path for path, domain in domains.items() if not domain.finite]
-        if self.sweep and self.sweep.searcher == "random" and grids:
-            raise ValueError(f"{grids[0]}: a grid domain needs `searcher: grid`; for random draws write choice")
-        if self.sweep and self.sweep.searcher == "grid" and endless:
-            raise ValueError(f"{endless[0]}: `searcher: grid` needs grid or choice, received {domains[endless[0]]}")
         return self
 
 
@@ -294,10 +283,15 @@ def validate(kind: type[S], data: Any, where: str) -> S:
         elif first["type"] == "missing":
             problem = "missing; expected a value"
         elif first["type"] == "string_pattern_mismatch":
-            problem = f"expected a name of letters, digits, `_`, `-` and `.`, received {first['input']!r}"
+            first_of_all = "the first a letter or digit"
+            problem = (
+                f"expected a name of letters, digits, `_`, `-` and `.`, {first_of_all}, received {first['input']!r}"
+            )
         else:
             same = [e["msg"].removeprefix("Input should be ") for e in errors if _key(e["loc"]) == key]
             problem = f"expected {' or '.join(same)}, received {first['input']!r:.80}"
+            if isinstance(first["input"], Mapping):
+                problem += f"; the search domains are {', '.join(search_space.DOMAINS)}"
         place = f"{where}{key}" if key else where.rstrip(".: ")
         raise InputError(f"{place}: {problem}") from None
 

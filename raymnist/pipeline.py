@@ -66,7 +66,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="raymnist-") as scratch, contextlib.ExitStack() as session:
         start_log = Path(scratch) / "log.txt"
         with logging_to(start_log):
-            session.enter_context(ray_session(address))
+            session.enter_context(ray_session(address, scratch))
             requests = _requests(experiment)
         standing.forget()
         _begin(standing, requests)
@@ -78,6 +78,10 @@ def run(
 def _begin(standing: Standing, requests: dict[str, Request]) -> None:
     """Write the manifest, by which a folder is known as one of results, and the resolved experiment."""
     experiment, target = standing.experiment, standing.folder
+    try:
+        target.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target.path}: expected a folder to write to; {error.strerror}") from None
     target.remove_drafts()
     target.note(
         status="running",
@@ -168,7 +172,7 @@ def dry_run(
     with (
         tempfile.TemporaryDirectory(prefix="raymnist-") as scratch,
         logging_to(Path(scratch) / "log.txt"),
-        ray_session(address),
+        ray_session(address, scratch),
     ):
         nodes = resources.node_resources()
         requests = _requests(experiment)
@@ -190,6 +194,10 @@ def dry_run(
             f"{min(len(trials), resources.at_once(wanted, nodes))} at a time"
         )
         lines += [f"warning: {line}" for line in plan.warnings(name, study)]
+    evaluation = experiment.evaluation
+    if evaluation:
+        made = f" and as many fakes of each of {', '.join(evaluation.generators)}" if evaluation.generators else ""
+        lines.append(f"evaluation: {min(evaluation.images, len(images.test))} real images{made}")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -103,9 +104,10 @@ class Standing:
 
     def _refuse_what_is_in_the_way(self) -> None:
         path = self.folder.path
-        for above in path.parents:
-            if above.exists() and not above.is_dir():
-                raise InputError(f"{above}: expected a folder for results, found a file")
+        above = next(place for place in (path, *path.absolute().parents) if place.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            found = "one that cannot be written to" if above.is_dir() else "a file"
+            raise InputError(f"{above}: expected a folder for results, found {found}")
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return
         if "raymnist" not in self.folder.manifest.get("versions", {}):

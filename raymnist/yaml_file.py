@@ -46,6 +46,12 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which quotes the texts that this loader would read as numbers."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
 def parse(text: str, where: str) -> Any:
     """Read one YAML document.
 
@@ -62,4 +68,4 @@ def parse(text: str, where: str) -> Any:
 
 def dump(data: Any) -> str:
     """Write `data` as YAML in the order of its keys, short lists on one line."""
-    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110)

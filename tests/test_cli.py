@@ -60,7 +60,7 @@ def test_wrong_input_is_one_line_and_status_2(command, tmp_path, monkeypatch):
         (["run", "quickstart", "--set", "name"], "--set name: expected key=value"),
         (["run", "quickstart", "--set", "seed=[1"], "--set seed=[1"),
         (["run", "quickstart", "--fresh", "vae"], "--fresh: unknown study 'vae'; choose from autoencoder, gan"),
-        (["run", "quickstart", "gan"], "gan: expected nothing after the experiment but with --fresh"),
+        (["run", "quickstart", "gan"], "gan: a study is named after --fresh only"),
         (["show", "nothing"], "nothing: expected a results folder"),
         (["report", "nothing"], "nothing: expected a results folder"),
         (["generate", "nothing", "--out", "a.png"], "nothing: expected a results folder"),
@@ -158,7 +158,7 @@ def test_reconstruct_draws_pairs_of_test_images(command, tiny_run, tmp_path):
 def test_a_study_of_the_wrong_kind_is_refused(command, tiny_run, tmp_path):
     status, _, err = command("generate", tiny_run.folder.path, "--study", "autoencoder", "--out", tmp_path / "grid.png")
     assert status == 2
-    assert "expected a generator, received an autoencoder" in err
+    assert "--study: unknown generator study 'autoencoder'; choose from gan" in err
 
 
 def test_list_names_every_part(command):

@@ -143,7 +143,10 @@ def test_experiments_are_frozen(tmp_path):
         ({"studies.gan.model.name": "wgan"}, "unknown model 'wgan'; choose from conv_autoencoder, conv_gan"),
         ({"dataset": "cifar"}, "unknown dataset 'cifar'; choose from a path to a .npz file, digits, mnist"),
         ({"dataset.limit": 5}, "dataset.limit: expected greater than or equal to 20"),
-        ({"name": "../up"}, "name: expected a name of letters, digits, `_`, `-` and `.`, received '../up'"),
+        (
+            {"name": "../up"},
+            "name: expected a name of letters, digits, `_`, `-` and `.`, the first a letter or digit, received '../up'",
+        ),
         ({"name": "a/b"}, "name: expected a name"),
         ({"name": 7}, "name: expected a valid string"),
         ({"seed": -1}, "seed: expected greater than or equal to 0"),
@@ -151,8 +154,8 @@ def test_experiments_are_frozen(tmp_path):
         ({"studies": {"a/b": {"model": "conv_gan"}}}, "expected a name of letters"),
         ({"studies.other.train.epochs": 1}, "unknown study 'other'; choose from gan"),
         ({"studies.gan.train.epochs.x": 1}, "studies.gan.train.epochs: expected a valid integer"),
-        ({"studies.gan.sweep": {"trials": 2}}, "studies.gan: sweep: nothing is searched"),
-        ({"studies.gan.train.epochs": {"choice": [1, 2]}}, "studies.gan: train.epochs: a search domain needs a sweep"),
+        ({"studies.gan.sweep": {"trials": 2}}, "studies.gan.sweep: nothing is searched"),
+        ({"studies.gan.train.epochs": {"choice": [1, 2]}}, "studies.gan.train.epochs: a search domain needs a sweep"),
         ({"studies.gan.resources.gpus": 2}, "several GPUs train several trials"),
         ({"studies.gan.resources.gpus": "half"}, "gpus: expected a valid number or 'auto', received 'half'"),
         ({"studies": {"a.b": {"model": "conv_gan"}}}, "expected a name of letters"),
@@ -198,7 +201,7 @@ SEARCH = {"studies.gan.sweep.trials": 2}
         ),
         (
             {"studies.gan.train.epochs": {"sometimes": [1, 2]}, "studies.gan.model.latent_dim": {"choice": [1, 2]}},
-            "studies.gan.train.epochs: expected a valid integer, received {'sometimes': [1, 2]}",
+            "valid integer, received {'sometimes': [1, 2]}; the search domains are choice, ",
         ),
         (
             {"studies.gan.train.batch_size": {"uniform": [8, 64]}},

@@ -220,6 +220,8 @@ def test_other_files_in_the_way_are_left_alone(tiny_file, ray_session, tmp_path)
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(InputError, match="file: expected a folder for results, found a file"):
         raymnist.run(tiny_file, results=tmp_path / "file")
+    with pytest.raises(InputError, match="/proc/raymnist/tiny: expected a folder to write to"):
+        raymnist.run(tiny_file, results="/proc/raymnist")
 
 
 @pytest.mark.parametrize(
@@ -245,6 +247,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tiny_file, ray_session
         "tiny: 270 training, 30 validation and 360 test images of digits, 28x28x1",
         "autoencoder: 2 of 2 trials of conv_autoencoder x 2 epochs, each on 1 CPU and 0 GPU, 2 at a time",
         "gan: 2 of 2 trials of conv_gan x 2 epochs, each on 1 CPU and 0.5 GPU, 2 at a time",
+        "evaluation: 60 real images and as many fakes of each of gan",
     ]
     assert list(tmp_path.iterdir()) == []
 
@@ -253,6 +256,7 @@ def test_a_dry_run_holds_the_plan_against_what_is_there(tiny_file, copied):
     assert pipeline.dry_run(tiny_file, {"studies.gan.sweep.trials": 5}, results=copied)[1:] == [
         "autoencoder: all 2 trials have ended",
         "gan: 3 of 5 trials of conv_gan x 2 epochs, each on 1 CPU and 0 GPU, 3 at a time",
+        "evaluation: 60 real images and as many fakes of each of gan",
     ]
     with pytest.raises(InputError, match=r"gan changed: train\.epochs 2 -> 3"):
         pipeline.dry_run(tiny_file, {"studies.gan.train.epochs": 3}, results=copied)

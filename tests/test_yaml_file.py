@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raymnist import yaml_file
@@ -42,6 +42,7 @@ def test_a_syntax_error_is_one_line(text):
     assert "\n" not in str(caught.value)
 
 
+@settings(derandomize=True, max_examples=500)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raymnist.errors import InputError
+from raymnist.errors import InputError, choices
 
 if TYPE_CHECKING:
     from raymnist.results import Results, Trial
@@ -26,10 +27,13 @@ def generate(
 ) -> None:
     """Make images with the best trial of a GAN study."""
     import raymnist
+    from raymnist.terminal import logging_to
     from raymnist.training import samples
 
     _check_suffix(out, ".png", ".npz")
-    images = _best(raymnist.open(results), "generator", study).generate(count, seed)
+    trial = _best(raymnist.open(results), "generator", study)
+    with logging_to(Path(os.devnull)):  # TensorFlow's greetings
+        images = trial.generate(count, seed)
     if out.suffix == ".png":
         samples.save_png(out, samples.mosaic(images))
     else:
@@ -49,13 +53,16 @@ def reconstruct(
     """Draw test images above their reconstructions by the best trial of an autoencoder study."""
     import raymnist
     from raymnist import datasets
+    from raymnist.terminal import logging_to
     from raymnist.training import samples
 
     _check_suffix(out, ".png")
     opened = raymnist.open(results)
     trial = _best(opened, "autoencoder", study)
     originals = datasets.load(opened.experiment.dataset).test[:count]
-    samples.save_png(out, samples.in_pairs(originals, trial.reconstruct(originals)))
+    with logging_to(Path(os.devnull)):
+        reconstructions = trial.reconstruct(originals)
+    samples.save_png(out, samples.in_pairs(originals, reconstructions))
     typer.echo(out)
 
 
@@ -80,4 +87,6 @@ def _best(results: Results, kind: str, study: str | None) -> Trial:
                 + ("; choose with --study" if studies else "")
             )
         study = studies[0]
+    elif study not in studies:
+        raise InputError(f"--study: {choices(f'{kind} study', study, studies)}")
     return results.best(study)

@@ -19,7 +19,7 @@ Folders = Annotated[list[Path], typer.Argument(help="Results folders.", show_def
 
 
 def show(results: Folders) -> None:
-    """Show the results tables, and the leaderboards of all folders in one."""
+    """Show the results table of each results folder, and one leaderboard of them all."""
     import raymnist
 
     opened = [raymnist.open(path) for path in results]

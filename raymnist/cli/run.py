@@ -32,7 +32,7 @@ def run(
     from raymnist import pipeline
 
     if study and not fresh:
-        raise InputError(f"{' '.join(study)}: expected nothing after the experiment but with --fresh")
+        raise InputError(f"{' '.join(study)}: a study is named after --fresh only")
     sets = parse_sets(set_ or [])
     if dry_run:
         for line in pipeline.dry_run(experiment, sets, results=results, fresh=study or fresh, address=address):

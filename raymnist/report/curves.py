@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from raymnist.metrics import METRICS
 from raymnist.results import Results
@@ -36,6 +37,7 @@ def learning_curves(results: Results) -> Iterator[tuple[str, str, Figure]]:
                     markersize=3,
                 )
             panel.set(title=metric, xlabel="epoch")
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.grid(alpha=0.3)
         for panel in panels[len(metrics) :]:
             panel.set_axis_off()

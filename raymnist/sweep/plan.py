@@ -27,6 +27,11 @@ def resolve(name: str, study: Study) -> Study:
     """
     where = f"studies.{name}"
     kind = _kind(study, where)
+    for path, domain in study.domains.items():
+        if domain.kind == "grid" and (study.sweep is None or study.sweep.searcher == "random"):
+            raise InputError(f"{where}.{path}: a grid domain needs `searcher: grid`; for random draws write choice")
+        if not domain.finite and study.sweep and study.sweep.searcher == "grid":
+            raise InputError(f"{where}.{path}: `searcher: grid` needs grid or choice, received {domain}")
     defaults = {key: field.default for key, field in kind.Settings.model_fields.items()}
     train_defaults = {key: field.default for key, field in Train.model_fields.items()} | kind.defaults
     sweep = study.sweep
@@ -45,6 +50,13 @@ def resolve(name: str, study: Study) -> Study:
     )
     for values in search_space.corners(resolved.domains) if resolved.domains else [{}]:
         _concrete(resolved, values, where)
+    if sweep is None and resolved.domains:
+        path = next(iter(resolved.domains))
+        raise InputError(f"{where}.{path}: a search domain needs a sweep, such as `sweep: {{trials: 8}}`")
+    if sweep is not None and not resolved.domains:
+        raise InputError(
+            f"{where}.sweep: nothing is searched; put a domain where a value stands, or take the sweep out"
+        )
     return resolved
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict
 
 from ray import tune
@@ -19,6 +16,7 @@ from raymnist.metrics import METRICS
 from raymnist.sweep.callback import Progress, Report
 from raymnist.sweep.outcome import Outcome
 from raymnist.sweep.resources import Request
+from raymnist.sweep.session import environment
 from raymnist.sweep.trainable import StudyTrainable
 
 TUNES_WAYS = {
@@ -52,7 +50,7 @@ def train_open(
     if not planned:
         return
     metric = outcomes[0].trial.metric
-    with tempfile.TemporaryDirectory(prefix="raymnist-") as storage, _environment(TUNES_WAYS):
+    with tempfile.TemporaryDirectory(prefix="raymnist-") as storage, environment(TUNES_WAYS):
         tune.Tuner(
             tune.with_parameters(StudyTrainable, images=images),
             param_space={"planned": tune.grid_search(planned)},
@@ -88,17 +86,3 @@ def _scheduler(study: Study, outcomes: list[Outcome]) -> TrialScheduler:
 
 def _trial_id(trial: tune.experiment.Trial) -> str:
     return str(trial.config["planned"]["trial"]["trial_id"])
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

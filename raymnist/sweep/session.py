@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 from collections.abc import Iterator
 
 import ray
@@ -11,19 +13,36 @@ from raymnist.errors import InputError
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
+def ray_session(address: str | None, scratch: str) -> Iterator[None]:
     """Use the Ray session there is, else join the cluster at `address`, else start one that ends with the block.
 
+    scratch: a folder for the temporary files of a session that is started here, which Ray leaves behind.
     Raises InputError where no cluster answers at `address`.
     """
     if ray.is_initialized():
         yield
         return
     try:
-        ray.init(address=address)
+        with environment({"TMPDIR": scratch, "RAY_TMPDIR": tempfile.gettempdir()}):
+            ray.init(address=address)
     except (ConnectionError, ValueError) as error:
         raise InputError(f"--address {address}: expected a Ray cluster; {str(error).splitlines()[0]}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the length of a block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
