@@ -23,7 +23,8 @@ def ray_session(address: str | None, scratch: str) -> Iterator[None]:
         yield
         return
     try:
-        with environment({"TMPDIR": scratch, "RAY_TMPDIR": tempfile.gettempdir()}):
+        place = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())  # where Ray's own session folders go, as ever
+        with environment({"TMPDIR": scratch, "RAY_TMPDIR": place}):
             ray.init(address=address)
     except (ConnectionError, ValueError) as error:
         raise InputError(f"--address {address}: expected a Ray cluster; {str(error).splitlines()[0]}") from None
