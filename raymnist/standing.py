@@ -84,7 +84,8 @@ class Standing:
             return False
         stages = self.stages()
         tables = self.folder.trials.is_file() and self.folder.history.is_file()
-        is_the_same = config.load(self.folder.experiment) == self.experiment
+        stored = self.folder.experiment
+        is_the_same = stored.is_file() and config.load(stored) == self.experiment
         return tables and is_the_same and (stages is None or stages.is_complete())
 
     def forget(self) -> None:
@@ -97,8 +98,9 @@ class Standing:
         if set(self.forgotten) >= set(self.experiment.studies):
             remove(self.folder.path)
             return
-        seconds = {name: spent for name, spent in self.folder.manifest["seconds"].items() if name not in self.forgotten}
-        self.folder.note(complete={}, seconds=seconds)
+        seconds = self.folder.manifest.get("seconds", {})  # none yet, where a run was killed in its first study
+        kept = {name: spent for name, spent in seconds.items() if name not in self.forgotten}
+        self.folder.note(complete={}, seconds=kept)
         for name in self.forgotten:
             remove(self.folder.study(name))
 

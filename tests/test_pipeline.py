@@ -16,6 +16,7 @@ from matplotlib.image import imread
 import raymnist
 from raymnist import folder, pipeline
 from raymnist.errors import InputError
+from raymnist.standing import Standing
 
 
 @pytest.fixture
@@ -163,6 +164,19 @@ def test_a_killed_run_that_only_lacked_its_last_note_is_brought_to_its_end(tiny_
     assert results.manifest["status"] == "complete"
     assert len(results.trials) == 4
     assert "training" not in capsys.readouterr().out
+
+
+def test_a_folder_that_a_killed_run_had_only_begun_is_no_obstacle(tiny_file, tmp_path):
+    experiment, images = pipeline.prepare(tiny_file)
+    target = folder.Folder(tmp_path / "tiny")
+    target.note(status="running", versions={"raymnist": "0.1.0"})
+    folder.write_text(target.experiment, experiment.to_yaml())
+    standing = Standing.read(experiment, images, target, fresh="gan")
+    standing.forget()
+    assert not standing.is_complete()
+    target.note(status="complete")
+    target.experiment.unlink()
+    assert not Standing.read(experiment, images, target, fresh=False).is_complete()
 
 
 def test_files_that_were_deleted_are_made_again(tiny_file, copied):
