@@ -6,49 +6,18 @@ what all experiments share.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from raymnist import search_space, yaml_file
-from raymnist.errors import InputError, choices
+from raymnist.settings import Settings, bare_name
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 StudyName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
 ]  # no dot: --set has keys with dots
-
-S = TypeVar("S", bound="Settings")
-
-
-class Settings(BaseModel):
-    """A mapping of the experiment file: frozen, without conversions, and closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            for key in data:
-                if key not in cls.model_fields:
-                    raise ValueError(f"unknown key {key!r}; the keys here are {', '.join(cls.model_fields)}")
-        return data
-
-
-def _bare_name(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
 
 
 class Dataset(Settings):
@@ -59,25 +28,51 @@ class Dataset(Settings):
 
 
 class Train(Settings):
-    """How a model is trained; a model may put its own defaults in the place of these."""
+    """How a model is trained; a model may put its own defaults in the place of these.
+
+    generator_learning_rate, discriminator_learning_rate: of one network of a GAN; `None` stands for `learning_rate`.
+    """
 
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
+    generator_learning_rate: float | None = Field(None, gt=0)
+    discriminator_learning_rate: float | None = Field(None, gt=0)
     beta_1: float = Field(0.9, ge=0, lt=1)
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
 
 
-class Scheduler(Settings):
-    """When a trial ends: `fifo` trains all of them to the end, `asha` stops the worse ones early.
+class FIFO(Settings):
+    """Trains every trial to its end."""
 
-    grace_epochs: epochs that each trial gets before `asha` may stop it; `None` stands for a quarter of them all.
-    reduction_factor: at each rung `asha` lets the best 1/reduction_factor of the trials go on.
+    name: Literal["fifo"] = "fifo"
+
+
+class ASHA(Settings):
+    """Stops the worse trials early. Source: Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020.
+
+    grace_epochs: epochs that each trial gets before it may be stopped; `None` stands for a quarter of them all.
+    reduction_factor: at each rung the best 1/reduction_factor of the trials go on.
     """
 
-    name: Literal["fifo", "asha"] = "fifo"
+    name: Literal["asha"]
     grace_epochs: int | None = Field(None, ge=1)
     reduction_factor: int = Field(2, ge=2)
+
+
+class PBT(Settings):
+    """Lets the worse trials go on from a better one's weights, with its settings changed a little.
+
+    perturb_every: epochs from one such exchange to the next; `None` stands for a tenth of them all.
+    quantile: the share of the trials that is replaced, and the share that they are replaced by.
+    resample_probability: how often a setting is drawn anew, instead of multiplied by 0.8 or 1.2.
+    Source: Jaderberg et al., Population Based Training of Neural Networks, 2017.
+    """
+
+    name: Literal["pbt"]
+    perturb_every: int | None = Field(None, ge=1)
+    quantile: float = Field(0.25, gt=0, le=0.5)
+    resample_probability: float = Field(0.25, ge=0, le=1)
 
 
 class Sweep(Settings):
@@ -90,15 +85,19 @@ class Sweep(Settings):
     trials: int | None = Field(None, ge=1)
     metric: str | None = None
     every: int = Field(1, ge=1)
-    scheduler: Annotated[Scheduler, BeforeValidator(_bare_name)] = Scheduler()
+    scheduler: Annotated[FIFO | ASHA | PBT, Field(discriminator="name"), BeforeValidator(bare_name)] = FIFO()
     searcher: Literal["random", "grid"] = "random"
 
 
 class Samples(Settings):
-    """At which epochs a grid is drawn and a generator saved, beside the last one."""
+    """At which epochs a grid is drawn and a generator saved, beside the last one.
+
+    save: the formats of the saved generators: Keras's own, and HDF5 as Keras 2 wrote it.
+    """
 
     every: int = Field(10, ge=1)
     epochs: list[Annotated[int, Field(ge=1)]] = Field([1])
+    save: list[Literal["keras", "h5"]] = Field(["keras"])
 
 
 class Resources(Settings):
@@ -120,7 +119,7 @@ class Resources(Settings):
 class Study(Settings):
     """One model, its training, and the search over any of their settings."""
 
-    model: Annotated[dict[str, Any], BeforeValidator(_bare_name)]
+    model: Annotated[dict[str, Any], BeforeValidator(bare_name)]
     train: dict[str, Any] = {}
     sweep: Sweep | None = None
     samples: Samples = Samples()
@@ -161,17 +160,44 @@ class Part(Settings):
         return {self.name: self.options} if self.options else self.name
 
 
+class Generator(Settings):
+    """Whose fakes are evaluated: a study's best trial, or a saved `.keras` or `.h5` file.
+
+    output_range: the file's values of black and white, for a network whose last activation does not tell.
+    """
+
+    name: str
+    output_range: list[float] | None = Field(None, min_length=2, max_length=2)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the name is a file's and not a study's; studies have no dot in their names."""
+        return self.name.endswith((".keras", ".h5", ".hdf5"))
+
+    @model_validator(mode="after")
+    def _black_is_below_white(self) -> Self:
+        if self.output_range and self.output_range[0] >= self.output_range[1]:
+            raise ValueError(f"output_range: expected the lower value first, received {self.output_range}")
+        if self.output_range and not self.is_file:
+            raise ValueError(f"output_range: belongs to a saved file, received the study {self.name}")
+        return self
+
+    @model_serializer
+    def _write_short_form(self) -> dict[str, Any] | str:
+        return {"name": self.name, "output_range": self.output_range} if self.output_range else self.name
+
+
 class Evaluation(Settings):
     """How the embeddings of real and fake images are compared.
 
     encoder: the autoencoder study whose best trial gives the codes; `None` stands for the first one there is.
-    generators: the studies whose best trials make fakes; `None` stands for all that can.
+    generators: the studies whose best trials make fakes, and saved files; `None` stands for all studies that can.
     images: at most so many test images, and as many fakes from each generator.
     features: what is clustered. fit_on: whether a reducer is fitted on the real images or on real and fake ones.
     """
 
     encoder: str | None = None
-    generators: list[str] | None = None
+    generators: list[Annotated[Generator, BeforeValidator(bare_name)]] | None = None
     images: int = Field(5000, ge=10)
     features: list[Literal["code", "pixels"]] | None = Field(None, min_length=1)
     reducers: list[Part] = Field([Part(name="none"), Part(name="pca"), Part(name="umap")], min_length=1)
@@ -180,13 +206,20 @@ class Evaluation(Settings):
 
 
 class Experiment(Settings):
-    """The whole file."""
+    """The whole file; without studies it evaluates saved generators."""
 
     name: Name
     seed: int = Field(0, ge=0, lt=2**31)
-    dataset: Annotated[Dataset, BeforeValidator(_bare_name)] = Dataset()
-    studies: dict[StudyName, Study] = Field(min_length=1)
+    dataset: Annotated[Dataset, BeforeValidator(bare_name)] = Dataset()
+    studies: dict[StudyName, Study] = {}
     evaluation: Evaluation | None = Evaluation()
+
+    @model_validator(mode="after")
+    def _has_something_to_do(self) -> Self:
+        generators = self.evaluation.generators if self.evaluation else None
+        if not self.studies and not generators:
+            raise ValueError("studies: expected at least one, or saved files under evaluation.generators")
+        return self
 
     def to_yaml(self) -> str:
         """Write the file that `load` reads as this experiment."""
@@ -194,7 +227,10 @@ class Experiment(Settings):
 
 
 class TrialConfig(Settings):
-    """One configuration of a study, with a value in every domain's place: all that its training depends on."""
+    """One configuration of a study, with a value in every domain's place: all that its training depends on.
+
+    searched: the values drawn, by the setting's last name. perturbed: settings of `train` that change as it goes on.
+    """
 
     study: str
     trial_id: str
@@ -205,100 +241,12 @@ class TrialConfig(Settings):
     metric: str
     every: int
     searched: dict[str, Any]
+    perturbed: list[str] = []
 
     def is_due(self, epoch: int) -> bool:
         """Tell whether an epoch, counted from 1, ends with a look at the objective: every so many, and the last."""
         return epoch % self.every == 0 or epoch == self.train.epochs
 
-
-def bundled() -> dict[str, Path]:
-    """Find the experiments that come with the project, by name."""
-    package = Path(__file__).parent
-    inside_wheel, beside_package = package / "experiments", package.parent / "experiments"
-    folder = inside_wheel if inside_wheel.is_dir() else beside_package
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def load(source: str | Path, sets: Mapping[str, Any] | None = None) -> Experiment:
-    """Read an experiment from a file or, by its name, from the bundled ones.
-
-    sets: values by dotted key, put in before the file is checked; `*` stands for every key of a mapping.
-    Raises InputError for the first thing that is wrong.
-    """
-    path = Path(source)
-    if not path.is_file():
-        if path.suffix or len(path.parts) > 1:
-            raise InputError(f"{source}: expected an experiment file, found {'a folder' if path.is_dir() else 'none'}")
-        if str(source) not in bundled():
-            raise choices("experiment", str(source), bundled())
-        path = bundled()[str(source)]
-    where = str(source)
-    try:
-        data = yaml_file.parse(path.read_text(encoding="utf-8"), where)
-    except UnicodeDecodeError:
-        raise InputError(f"{where}: expected UTF-8 text") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{where}: expected a mapping with name, dataset and studies, received {data!r:.60}")
-    for key, value in (sets or {}).items():
-        data = put(data, key, value)
-    return validate(Experiment, data, f"{where}: ")
-
-
-def put(data: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Copy nested settings with `value` at the dotted `key`; `*` matches every key of a mapping that is there."""
-    changed = copy.deepcopy(dict(data))
-    nodes: list[Any] = [changed]
-    *parents, last = key.split(".")
-    for depth, part in enumerate(parents):
-        below = []
-        for node in nodes:
-            for name in node if part == "*" else [part]:
-                if node.get(name) is None and depth and parents[depth - 1] == "studies":
-                    raise InputError(f"--set {key}: " + str(choices("study", name, node)))
-                child = _bare_name({} if node.get(name) is None else node[name])
-                if not isinstance(child, dict):
-                    raise InputError(f"--set {key}: {name} is {child!r}, which has no keys")
-                node[name] = child
-                below.append(child)
-        nodes = below
-    for node in nodes:
-        for name in list(node) if last == "*" else [last]:
-            node[name] = value
-    return changed
-
-
-def validate(kind: type[S], data: Any, where: str) -> S:
-    """Check `data` against a Settings class.
-
-    The first problem becomes an InputError. It opens with `where` and the key: `file.yaml: `, or the key of a mapping
-    with its dot, as in `studies.gan.train.`.
-    """
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
-        first, key = errors[0], _key(errors[0]["loc"])
-        if first["type"] == "value_error":
-            problem = first["msg"].removeprefix("Value error, ")
-        elif first["type"] == "missing":
-            problem = "missing; expected a value"
-        elif first["type"] == "string_pattern_mismatch":
-            first_of_all = "the first a letter or digit"
-            problem = (
-                f"expected a name of letters, digits, `_`, `-` and `.`, {first_of_all}, received {first['input']!r}"
-            )
-        else:
-            same = [e["msg"].removeprefix("Input should be ") for e in errors if _key(e["loc"]) == key]
-            problem = f"expected {' or '.join(same)}, received {first['input']!r:.80}"
-            if isinstance(first["input"], Mapping):
-                problem += f"; the search domains are {', '.join(search_space.DOMAINS)}"
-        place = f"{where}{key}" if key else where.rstrip(".: ")
-        raise InputError(f"{place}: {problem}") from None
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    """Write a place as a dotted key, without the steps that name a branch of a union."""
-    steps = [str(step) for step in location]
-    return ".".join(
-        step for step in steps if "[" not in step and step not in ("float", "int", "str", "constrained-int")
-    )
+    def is_sampled(self, epoch: int) -> bool:
+        """Tell whether an epoch, counted from 1, ends with samples and a saved generator."""
+        return epoch % self.samples.every == 0 or epoch in self.samples.epochs or epoch == self.train.epochs

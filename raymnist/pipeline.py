@@ -11,14 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from raymnist import config, datasets, folder, provenance
+from raymnist import datasets, experiment_file, folder, provenance
 from raymnist.config import Experiment
 from raymnist.datasets import Images
 from raymnist.errors import InputError
 from raymnist.evaluation import choice
+from raymnist.evaluation.embedding import check_generators
 from raymnist.folder import Folder
 from raymnist.results import Results
-from raymnist.standing import Standing
+from raymnist.standing import Standing, saved_generator
 from raymnist.sweep import plan, resources, search
 from raymnist.sweep.outcome import write_tables
 from raymnist.sweep.resources import Request
@@ -28,7 +29,7 @@ from raymnist.terminal import Terminal, logging_to
 
 def prepare(source: str | Path, sets: Mapping[str, Any] | None = None) -> tuple[Experiment, Images]:
     """Load an experiment and its images, every default filled in and every value checked. Raises InputError."""
-    experiment = config.load(source, sets)
+    experiment = experiment_file.load(source, sets)
     try:
         studies = {name: plan.resolve(name, study) for name, study in experiment.studies.items()}
         experiment = experiment.model_copy(update={"studies": studies})
@@ -68,6 +69,7 @@ def run(
         with logging_to(start_log):
             session.enter_context(ray_session(address, scratch))
             requests = _requests(experiment)
+            _check_generators(standing)
         standing.forget()
         _begin(standing, requests)
         with logging_to(standing.folder.log) as terminal, session.pop_all():
@@ -176,6 +178,7 @@ def dry_run(
     ):
         nodes = resources.node_resources()
         requests = _requests(experiment)
+        _check_generators(standing)
     lines = [
         f"{experiment.name}: {len(images.train)} training, {len(images.validation)} validation and {len(images.test)} "
         f"test images of {experiment.dataset.name}, {'x'.join(map(str, images.shape))}"
@@ -196,7 +199,8 @@ def dry_run(
         lines += [f"warning: {line}" for line in plan.warnings(name, study)]
     evaluation = experiment.evaluation
     if evaluation:
-        made = f" and as many fakes of each of {', '.join(evaluation.generators)}" if evaluation.generators else ""
+        names = ", ".join(Path(generator.name).name for generator in evaluation.generators or [])
+        made = f" and as many fakes of each of {names}" if names else ""
         lines.append(f"evaluation: {min(evaluation.images, len(images.test))} real images{made}")
     return lines
 
@@ -204,3 +208,10 @@ def dry_run(
 def _requests(experiment: Experiment) -> dict[str, Request]:
     nodes = resources.node_resources()
     return {name: resources.request(name, study.resources, nodes) for name, study in experiment.studies.items()}
+
+
+def _check_generators(standing: Standing) -> None:
+    """Open the saved generators of the evaluation; raises InputError."""
+    evaluation = standing.experiment.evaluation
+    files = [chosen for chosen in (evaluation.generators or [] if evaluation else []) if chosen.is_file]
+    check_generators([saved_generator(chosen) for chosen in files], standing.images.shape)

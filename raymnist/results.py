@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from raymnist import config, folder
+from raymnist import experiment_file, folder
 from raymnist.config import Experiment, TrialConfig
 from raymnist.datasets import Pixels
 from raymnist.errors import InputError, choices
 from raymnist.folder import Folder
-from raymnist.models import MODELS, networks
+from raymnist.models import MODELS, networks, saved
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +36,7 @@ class Trial:
     @cached_property
     def model(self) -> keras.Model:
         """The network of its best epoch: a generator, or an autoencoder with the layers `encoder` and `decoder`."""
-        return networks.load(self.path / "model.keras")
+        return saved.load(self.path / "model.keras")
 
     @property
     def kind(self) -> str:
@@ -68,7 +68,7 @@ class Results:
     @cached_property
     def experiment(self) -> Experiment:
         """The resolved experiment."""
-        return config.load(self.folder.experiment)
+        return experiment_file.load(self.folder.experiment)
 
     @property
     def manifest(self) -> dict[str, Any]:

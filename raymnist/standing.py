@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
-from raymnist import config, folder
-from raymnist.config import Experiment
+from raymnist import experiment_file, folder
+from raymnist.config import Experiment, Generator
 from raymnist.datasets import Images
 from raymnist.errors import InputError, choices
+from raymnist.evaluation.embedding import Network
 from raymnist.evaluation.stages import Stages
 from raymnist.folder import Folder, remove
 from raymnist.sweep import plan
 from raymnist.sweep.outcome import Outcome, best_of, read
 
 
+def saved_generator(chosen: Generator) -> Network:
+    """Describe a saved generator that an evaluation names; its bytes are its key."""
+    path = Path(chosen.name)
+    key = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Network(path.stem, path.name, str(path), key, chosen.output_range)
+
+
 @dataclass(frozen=True)
 class Standing:
     """A resolved experiment, its images, and every planned trial as its folder has it.
 
-    forgotten: studies whose earlier trials do not count and will be deleted. outcomes: each study's trials, in order.
+    forgotten: studies whose earlier trials do not count and will be deleted. all_forgotten: the evaluation neither.
+    outcomes: each study's trials, in order.
     """
 
     experiment: Experiment
     images: Images
     folder: Folder
     forgotten: tuple[str, ...]
+    all_forgotten: bool
     outcomes: dict[str, list[Outcome]]
 
     @classmethod
@@ -41,14 +53,15 @@ class Standing:
             trials = plan.plan(name, study, experiment.seed)
             read_trials = [read(trial, plan.trial_key(trial, images.sha256), target) for trial in trials]
             outcomes[name] = [o.forget() for o in read_trials] if name in names else read_trials
-        standing = cls(experiment, images, target, tuple(names), outcomes)
+        everything = fresh is True or (bool(names) and set(names) >= set(experiment.studies))
+        standing = cls(experiment, images, target, tuple(names), everything, outcomes)
         standing._refuse_what_is_in_the_way()
         return standing
 
     def reread(self, study: str) -> Self:
         """Read a study's trials again, after they were trained."""
         again = [read(outcome.trial, outcome.key, self.folder) for outcome in self.outcomes[study]]
-        return replace(self, forgotten=(), outcomes=self.outcomes | {study: again})
+        return replace(self, forgotten=(), all_forgotten=False, outcomes=self.outcomes | {study: again})
 
     @property
     def all_outcomes(self) -> list[Outcome]:
@@ -60,32 +73,43 @@ class Standing:
         """Trials that did not end well, and studies that the evaluation had to leave out for it, a line each."""
         lines = [f"{o.trial.trial_id}: {o.error or o.status}" for o in self.all_outcomes if not o.is_ended]
         evaluation = self.experiment.evaluation
-        wanted = [*(evaluation.generators or []), evaluation.encoder] if evaluation else []
-        without = [name for name in wanted if name and best_of(self.outcomes[name]) is None]
+        generators = (evaluation.generators or []) if evaluation else []
+        wanted = [generator.name for generator in generators if not generator.is_file]
+        wanted += [evaluation.encoder] if evaluation and evaluation.encoder else []
+        without = [name for name in wanted if best_of(self.outcomes[name]) is None]
         return lines + [f"evaluation without {name}: none of its trials ended" for name in without]
 
     def stages(self) -> Stages | None:
-        """Choose the trials that take part in the evaluation; None if there is nothing to evaluate."""
+        """Choose the networks that take part in the evaluation; None if there is nothing to evaluate."""
         evaluation = self.experiment.evaluation
         if evaluation is None:
             return None
-        best = {name: best_of(outcomes) for name, outcomes in self.outcomes.items()}
-        encoder = best[evaluation.encoder] if evaluation.encoder else None
-        generators = [chosen for name in evaluation.generators or [] if (chosen := best[name])]
+        encoder = self._best(evaluation.encoder) if evaluation.encoder else None
+        generators = [
+            chosen
+            for wanted in evaluation.generators or []
+            if (chosen := saved_generator(wanted) if wanted.is_file else self._best(wanted.name))
+        ]
         features = [name for name in evaluation.features or [] if name != "code" or encoder]
         if not features:
             return None
         evaluation = evaluation.model_copy(update={"features": features})
         return Stages(evaluation, self.images, self.experiment.seed, encoder, generators, self.folder)
 
+    def _best(self, study: str) -> Network | None:
+        best = best_of(self.outcomes[study])
+        if best is None:
+            return None
+        return Network(study, best.trial.trial_id, str((best.path / "model.keras").resolve()), best.key)
+
     def is_complete(self) -> bool:
         """Tell whether nothing is left to train and to evaluate."""
-        if self.forgotten or self.failures or self.folder.manifest.get("status") != "complete":
+        if self.forgotten or self.all_forgotten or self.failures or self.folder.manifest.get("status") != "complete":
             return False
         stages = self.stages()
         tables = self.folder.trials.is_file() and self.folder.history.is_file()
         stored = self.folder.experiment
-        is_the_same = stored.is_file() and config.load(stored) == self.experiment
+        is_the_same = stored.is_file() and experiment_file.load(stored) == self.experiment
         return tables and is_the_same and (stages is None or stages.is_complete())
 
     def forget(self) -> None:
@@ -93,9 +117,9 @@ class Standing:
 
         An evaluation of forgotten trials is forgotten too, as trials with the same key may end otherwise (ASHA).
         """
-        if not self.forgotten or not self.folder.path.is_dir():
+        if not (self.forgotten or self.all_forgotten) or not self.folder.path.is_dir():
             return
-        if set(self.forgotten) >= set(self.experiment.studies):
+        if self.all_forgotten:
             remove(self.folder.path)
             return
         seconds = self.folder.manifest.get("seconds", {})  # none yet, where a run was killed in its first study
@@ -116,10 +140,10 @@ class Standing:
             raise InputError(f"{path}: expected a results folder or nothing, found something else")
         if not self.folder.experiment.is_file():  # a run was killed as it began
             return
-        if set(self.forgotten) >= set(self.experiment.studies):
+        if self.all_forgotten:
             return
         kept = [name for name in self.experiment.studies if name not in self.forgotten]
-        change = plan.changes(config.load(self.folder.experiment), self.experiment, kept)
+        change = plan.changes(experiment_file.load(self.folder.experiment), self.experiment, kept)
         if change:
             raise InputError(f"{path}: {change}")
         for outcome in (outcome for name in kept for outcome in self.outcomes[name]):

@@ -13,6 +13,7 @@ import pytest
 
 from raymnist import datasets
 from raymnist.config import Dataset, Samples, Train, TrialConfig
+from raymnist.models import MODELS
 
 MNIST = Path(os.environ.get("RAYMNIST_DATA", "")) / "mnist.npz"
 needs_mnist = pytest.mark.skipif(
@@ -73,7 +74,9 @@ def a_trial(name: str, *, metric: str | None = None, every: int = 1, model: dict
     """Make a tiny trial of a model."""
     small = {
         "conv_autoencoder": {"latent_dim": 4, "filters": 4},
+        "dense_gan": {"latent_dim": 8, "generator_units": [16, 24], "discriminator_units": [24, 16]},
         "conv_gan": {"latent_dim": 8, "generator_filters": 4, "discriminator_filters": 4},
+        "dcgan": {"latent_dim": 8, "generator_filters": 4, "discriminator_filters": 4},
     }
     return TrialConfig(
         study="study",
@@ -82,7 +85,7 @@ def a_trial(name: str, *, metric: str | None = None, every: int = 1, model: dict
         model={"name": name, **small[name], **(model or {})},
         train=Train(**{"epochs": 4, "batch_size": 32, "learning_rate": 1e-3, **train}),
         samples=Samples(every=2),
-        metric=metric or {"conv_autoencoder": "val_loss", "conv_gan": "frechet_pixels"}[name],
+        metric=metric or MODELS[name].objective,
         every=every,
         searched={},
     )

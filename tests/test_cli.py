@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from raymnist import cli
-from raymnist.config import bundled
+from raymnist.experiment_file import bundled
 from raymnist.metrics import METRICS
 from raymnist.models import MODELS
 

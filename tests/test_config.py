@@ -1,6 +1,6 @@
 import pytest
 
-from raymnist import config, pipeline
+from raymnist import experiment_file, pipeline
 from raymnist.config import Experiment
 from raymnist.errors import InputError
 from raymnist.sweep import plan
@@ -12,7 +12,7 @@ SHORTEST = "name: first\nstudies: {gan: {model: conv_gan}}\n"
 def load(text, tmp_path, sets=None):
     path = tmp_path / "file.yaml"
     path.write_text(text)
-    return config.load(path, sets)
+    return experiment_file.load(path, sets)
 
 
 def prepare(text, tmp_path, sets=None):
@@ -29,24 +29,32 @@ def test_the_shortest_file_gets_defaults_that_suit_it(tmp_path):
         "name": "conv_gan",
         "latent_dim": 100,
         "dropout": 0.4,
+        "label_smoothing": 0,
+        "ema": 0,
         "generator_filters": 128,
+        "generator_activation": "leaky_relu",
+        "generator_batch_norm": False,
         "discriminator_filters": 64,
+        "discriminator_activation": "leaky_relu",
+        "discriminator_batch_norm": False,
     }
     assert gan.train == {
         "epochs": 100,
         "batch_size": 256,
         "learning_rate": 2e-4,
+        "generator_learning_rate": None,
+        "discriminator_learning_rate": None,
         "beta_1": 0.5,
         "precision": "float32",
     }
     assert experiment.evaluation.features == ["pixels"]
-    assert experiment.evaluation.generators == ["gan"]
+    assert [generator.name for generator in experiment.evaluation.generators] == ["gan"]
 
 
-@pytest.mark.parametrize("name", sorted(config.bundled()))
+@pytest.mark.parametrize("name", sorted(experiment_file.bundled()))
 def test_a_bundled_experiment_opens_with_its_command(name):
-    assert config.bundled()[name].read_text().startswith(f"# raymnist run {name} ")
-    assert config.load(name).name == name
+    assert experiment_file.bundled()[name].read_text().startswith(f"# raymnist run {name} ")
+    assert experiment_file.load(name).name == name
 
 
 @pytest.mark.parametrize("name", ["quickstart"])
@@ -111,7 +119,7 @@ def test_set_reaches_into_a_bare_name(tmp_path):
 
 def test_set_leaves_the_file_as_it_was(tmp_path):
     data = {"a": {"b": 1}}
-    assert config.put(data, "a.b", 2) == {"a": {"b": 2}}
+    assert experiment_file.put(data, "a.b", 2) == {"a": {"b": 2}}
     assert data == {"a": {"b": 1}}
 
 
@@ -140,7 +148,10 @@ def test_experiments_are_frozen(tmp_path):
         ({"studies.gan.train.precision": "half"}, "expected 'float32' or 'mixed_bfloat16', received 'half'"),
         ({"studies.gan.model.dropout": 1.0}, "studies.gan.model.dropout: expected less than 1"),
         ({"studies.gan.model.latent_dim": "spatial"}, "studies.gan.model.latent_dim: expected a valid integer"),
-        ({"studies.gan.model.name": "wgan"}, "unknown model 'wgan'; choose from conv_autoencoder, conv_gan"),
+        (
+            {"studies.gan.model.name": "wgan"},
+            "unknown model 'wgan'; choose from conv_autoencoder, conv_gan, dcgan, dense_gan",
+        ),
         ({"dataset": "cifar"}, "unknown dataset 'cifar'; choose from a path to a .npz file, digits, mnist"),
         ({"dataset.limit": 5}, "dataset.limit: expected greater than or equal to 20"),
         (
@@ -171,7 +182,20 @@ def test_experiments_are_frozen(tmp_path):
         ({"evaluation.reducers": ["pca", {"pca": {"dims": 3}}]}, "expected different names in the table"),
         ({"evaluation.reducers": []}, "evaluation.reducers: "),
         ({"evaluation.encoder": "gan"}, "unknown autoencoder study 'gan'"),
-        ({"evaluation.generators": ["wgan"]}, "unknown generator study 'wgan'; choose from gan"),
+        ({"evaluation.generators": ["wgan"]}, "unknown generator study 'wgan'; choose from a path to a .keras or .h5"),
+        (
+            {"evaluation.generators": ["wgan.h5"]},
+            "evaluation.generators: wgan.h5: expected a saved generator, found none",
+        ),
+        ({"evaluation.generators": [{"name": "a.h5", "output_range": [1, 0]}]}, "expected the lower value first"),
+        ({"evaluation.generators": [{"name": "gan", "output_range": [0, 1]}]}, "output_range: belongs to a saved file"),
+        (
+            {"studies.gan": {"model": "conv_autoencoder", "train": {"generator_learning_rate": 1e-3}}},
+            "belongs to a GAN, received it for conv_autoencoder",
+        ),
+        ({"studies.gan.sweep.scheduler": {"name": "fifo", "grace_epochs": 2}}, "unknown key 'grace_epochs'"),
+        ({"studies.gan.model.generator_activation": "swish2"}, "generator_activation: expected 'leaky_relu', "),
+        ({"studies.gan.samples.save": ["onnx"]}, "expected 'keras' or 'h5', received 'onnx'"),
         ({"evaluation.features": ["code"]}, "code needs an encoder"),
         ({"evaluation.fit_on": "fake"}, "evaluation.fit_on: expected 'real' or 'both', received 'fake'"),
     ],
@@ -221,7 +245,30 @@ SEARCH = {"studies.gan.sweep.trials": 2}
             },
             "expected at most 2, the points of the grid, not 3",
         ),
-        ({"studies.gan.train.epochs": {"choice": [1, 2]}, "studies.gan.sweep.scheduler": "pbt"}, "'fifo' or 'asha'"),
+        (
+            {"studies.gan.train.epochs": {"choice": [1, 2]}, "studies.gan.sweep.scheduler": "hyperband"},
+            "sweep.scheduler: expected 'fifo', 'asha', 'pbt', received 'hyperband'",
+        ),
+        (
+            {"studies.gan.model.latent_dim": {"choice": [1, 2]}, "studies.gan.sweep": {"scheduler": "pbt"}},
+            "model.latent_dim: pbt changes settings while a model trains; expected choice, uniform or loguniform of",
+        ),
+        (
+            {
+                "studies.gan.train.learning_rate": {"choice": [1e-3, 1e-2]},
+                "studies.gan.sweep": {"scheduler": "pbt", "searcher": "grid"},
+            },
+            "sweep.searcher: pbt draws its settings anew",
+        ),
+        (
+            {
+                "studies.gan.train.learning_rate": {"choice": [1e-3, 1e-2]},
+                "studies.gan.train.generator_learning_rate": 1e-3,
+                "studies.gan.train.discriminator_learning_rate": 1e-3,
+                "studies.gan.sweep": {"trials": 2},
+            },
+            "train.learning_rate: searched, but both networks have rates of their own",
+        ),
     ],
 )
 def test_a_wrong_search_is_refused_before_anything_runs(sets, message, tmp_path):
@@ -234,7 +281,7 @@ def test_a_wrong_search_is_refused_before_anything_runs(sets, message, tmp_path)
 def test_a_missing_file_is_named(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=source):
-        config.load(source)
+        experiment_file.load(source)
 
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path):
@@ -242,7 +289,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path):
         load("- 1\n- 2\n", tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="UTF-8"):
-        config.load(tmp_path / "binary.yaml")
+        experiment_file.load(tmp_path / "binary.yaml")
 
 
 def test_parts_are_read_in_each_form():

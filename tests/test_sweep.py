@@ -3,7 +3,7 @@
 import pytest
 from conftest import a_trial
 
-from raymnist import config, folder, pipeline
+from raymnist import experiment_file, folder, pipeline
 from raymnist.config import Resources
 from raymnist.errors import InputError
 from raymnist.folder import Folder
@@ -264,8 +264,8 @@ def test_the_best_epoch_is_one_whose_network_was_kept():
 
 def test_bundled_experiments_plan_different_choices():
     """A sweep that shows the same choice in all of its trials is a poor first example."""
-    for name in config.bundled():
-        experiment = config.load(name)
+    for name in experiment_file.bundled():
+        experiment = experiment_file.load(name)
         for study_name, study in experiment.studies.items():
             resolved = plan.resolve(study_name, study)
             trials = plan.plan(study_name, resolved, experiment.seed)

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import a_trial
+from keras import layers
 from matplotlib.image import imread
 
+from raymnist.config import Samples
 from raymnist.metrics import FrechetPixels
-from raymnist.models import MODELS
+from raymnist.models import MODELS, Phase
 from raymnist.training import samples
 from raymnist.training.engine import Engine
 from raymnist.training.loop import Training, TrialFolder, train
@@ -46,36 +48,167 @@ def test_an_epoch_of_the_autoencoder_equals_plain_keras_on_the_same_batches(digi
     assert row["val_loss"] == pytest.approx(plain.evaluate(validation, validation, verbose=0), rel=1e-4)
 
 
-def test_a_step_of_the_gan_equals_the_seeds_procedure_in_plain_keras(digits):
+@pytest.mark.parametrize(
+    ("name", "model", "rates"),
+    [
+        ("conv_gan", {"dropout": 0.0}, {}),
+        ("conv_gan", {"dropout": 0.0, "generator_batch_norm": True, "label_smoothing": 0.1}, {}),
+        ("dense_gan", {}, {}),
+        ("dense_gan", {}, {"generator_learning_rate": 3e-3, "discriminator_learning_rate": 2e-4}),
+    ],
+)
+def test_a_step_of_an_alternating_gan_equals_its_descriptions_procedure_in_plain_keras(name, model, rates, digits):
     """Without dropout: one batch of half real and half fake for the discriminator, then the generator against it."""
-    trial = a_trial("conv_gan", model={"dropout": 0.0}, batch_size=32)
-    training = Training(trial, digits)
-    model = training.model
+    training = Training(a_trial(name, model=model, batch_size=32, **rates), digits)
+    ours = training.model
     noise = keras.random.SeedGenerator(0)
-    noise.state.assign(model.noise_seed.state)
-    discriminator, generator = keras.models.clone_model(model.discriminator), keras.models.clone_model(model.generator)
-    discriminator.set_weights(model.discriminator.get_weights())
-    generator.set_weights(model.generator.get_weights())
-    discriminator.compile(keras.optimizers.Adam(1e-3, beta_1=0.9), "binary_crossentropy", metrics=["accuracy"])
+    noise.state.assign(ours.noise_seed.state)
+    discriminator, generator = keras.models.clone_model(ours.discriminator), keras.models.clone_model(ours.generator)
+    discriminator.set_weights(ours.discriminator.get_weights())
+    generator.set_weights(ours.generator.get_weights())
+    adam = keras.optimizers.Adam(rates.get("discriminator_learning_rate", 1e-3), beta_1=0.9)
+    discriminator.compile(adam, "binary_crossentropy", metrics=["accuracy"])
 
     batch = digits.train[:32].astype(np.float32) / 255
     fakes = generator.predict(np.asarray(keras.random.normal((16, 8), seed=noise)), verbose=0)
-    is_real = np.concatenate([np.ones((16, 1)), np.zeros((16, 1))])
+    is_real = np.concatenate([np.full((16, 1), 1 - model.get("label_smoothing", 0)), np.zeros((16, 1))])
     discriminator_loss, accuracy = discriminator.train_on_batch(np.concatenate([batch[:16], fakes]), is_real)
     discriminator.trainable = False
     combined = keras.Sequential([generator, discriminator])
-    combined.compile(keras.optimizers.Adam(1e-3, beta_1=0.9), "binary_crossentropy")
+    adam = keras.optimizers.Adam(rates.get("generator_learning_rate", 1e-3), beta_1=0.9)
+    combined.compile(adam, "binary_crossentropy")
     generator_loss = combined.train_on_batch(np.asarray(keras.random.normal((32, 8), seed=noise)), np.ones((32, 1)))
 
-    engine = Engine(model, digits.train[:32], batch_size=32, seed=0)
+    engine = Engine(ours, digits.train[:32], batch_size=32, seed=0)
     reported = engine._step(tf.constant(batch))
     assert float(reported["discriminator_loss"]) == pytest.approx(float(discriminator_loss), rel=1e-5)
     assert float(reported["generator_loss"]) == pytest.approx(float(generator_loss), rel=1e-5)
-    shares = [float(reported["accuracy_real"]), float(reported["accuracy_fake"])]
-    assert np.mean(shares) == pytest.approx(float(accuracy))
-    for ours, theirs in ((model.discriminator, discriminator), (model.generator, generator)):
-        for own, plain in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-            np.testing.assert_allclose(own, plain, atol=2e-5)
+    if not model.get("label_smoothing"):
+        shares = [float(reported["accuracy_real"]), float(reported["accuracy_fake"])]
+        assert np.mean(shares) == pytest.approx(float(accuracy))
+    for own, theirs in ((ours.discriminator, discriminator), (ours.generator, generator)):
+        for weights, plain in zip(own.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_allclose(weights, plain, atol=5e-5)
+
+
+def the_tutorials_networks(latent_dim, filters):
+    """TensorFlow's DCGAN tutorial, with images in [-1, 1] and logits, `filters` in the place of its 64."""
+    generator = keras.Sequential(
+        [
+            keras.Input((latent_dim,)),
+            layers.Dense(7 * 7 * 4 * filters, use_bias=False),
+            layers.BatchNormalization(),
+            layers.LeakyReLU(),
+            layers.Reshape((7, 7, 4 * filters)),
+            layers.Conv2DTranspose(2 * filters, 5, 1, "same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.LeakyReLU(),
+            layers.Conv2DTranspose(filters, 5, 2, "same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.LeakyReLU(),
+            layers.Conv2DTranspose(1, 5, 2, "same", use_bias=False, activation="tanh"),
+        ]
+    )
+    discriminator = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(filters, 5, 2, "same"),
+            layers.LeakyReLU(),
+            layers.Conv2D(2 * filters, 5, 2, "same"),
+            layers.LeakyReLU(),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    return generator, discriminator
+
+
+def test_a_step_of_the_dcgan_equals_the_tutorials_procedure_in_plain_keras(digits):
+    """Without dropout: one pass of real and fake images, both gradients taken from it, then both updates."""
+    model = Training(a_trial("dcgan", model={"dropout": 0.0}, batch_size=32), digits).model
+    generator, discriminator = the_tutorials_networks(8, 4)
+    generator.set_weights(model.generator.get_weights())
+    discriminator.set_weights(model.discriminator.get_weights())
+    noise_seed = keras.random.SeedGenerator(0)
+    noise_seed.state.assign(model.noise_seed.state)
+    noise = keras.random.normal((32, 8), seed=noise_seed)
+    cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+    with tf.GradientTape() as for_generator, tf.GradientTape() as for_discriminator:
+        fakes = generator(noise, training=True)
+        real_logits = discriminator((digits.train[:32].astype(np.float32) - 127.5) / 127.5, training=True)
+        fake_logits = discriminator(fakes, training=True)
+        generator_loss = cross_entropy(tf.ones_like(fake_logits), fake_logits)
+        discriminator_loss = cross_entropy(tf.ones_like(real_logits), real_logits) + cross_entropy(
+            tf.zeros_like(fake_logits), fake_logits
+        )
+    for tape, loss, network in (
+        (for_generator, generator_loss, generator),
+        (for_discriminator, discriminator_loss, discriminator),
+    ):
+        variables = network.trainable_variables
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        keras.optimizers.Adam(1e-3).apply(gradients, variables)
+
+    engine = Engine(model, digits.train[:32], batch_size=32, seed=0)
+    reported = engine._step(tf.constant(digits.train[:32].astype(np.float32) / 255))
+    assert float(reported["discriminator_loss"]) == pytest.approx(float(discriminator_loss), rel=1e-5)
+    assert float(reported["generator_loss"]) == pytest.approx(float(generator_loss), rel=1e-5)
+    for own, theirs in ((model.discriminator, discriminator), (model.generator, generator)):
+        for weights, plain in zip(own.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_allclose(weights, plain, atol=5e-5)
+    latent = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    np.testing.assert_allclose(
+        model.generator.predict(latent, verbose=0) * 2 - 1, generator.predict(latent, verbose=0), atol=1e-3
+    )
+
+
+def test_ema_keeps_the_moving_average_of_the_generators_weights(digits):
+    model = Training(a_trial("dense_gan", model={"ema": 0.75}), digits).model
+    engine = Engine(model, digits.train[:32], batch_size=32, seed=0)
+    average = None
+    for _ in range(3):
+        engine._step(tf.constant(digits.train[:32].astype(np.float32) / 255))
+        weights = [np.asarray(variable) for variable in model.generator.trainable_variables]
+        average = weights if average is None else [0.75 * a + 0.25 * w for a, w in zip(average, weights, strict=True)]
+    for kept, expected in zip(model.network.trainable_variables, average, strict=True):
+        np.testing.assert_allclose(np.asarray(kept), expected, atol=1e-6)
+    collected = {variable.path.split("/", 1)[1]: np.asarray(variable) for variable in model.generator.variables}
+    for kept in model.network.non_trainable_variables:
+        np.testing.assert_array_equal(np.asarray(kept), collected[kept.path.split("/", 1)[1]])
+    assert not np.allclose(model.network.get_weights()[0], model.generator.get_weights()[0])
+
+
+def test_the_accuracies_at_sampled_epochs_are_those_of_the_discriminator_after_training(digits):
+    training = Training(a_trial("conv_gan", model={"dropout": 0.4}), digits)
+    rows = [training.epoch() for _ in range(4)]
+    assert ["val_accuracy_real" in row for row in rows] == [True, True, False, True]
+    fakes = training.generate(2000)
+    for share, images, is_right in (
+        ("val_accuracy_real", digits.validation, lambda p: p > 0.5),
+        ("val_accuracy_fake", fakes, lambda p: p <= 0.5),
+    ):
+        probabilities = training.model.discriminator.predict(images.astype(np.float32) / 255, verbose=0)
+        assert rows[-1][share] == pytest.approx(np.mean(is_right(probabilities)))
+
+
+def test_weights_taken_over_from_another_trial_train_at_ones_own_rates(digits, tmp_path):
+    """The optimizer's state holds the rate of the trial it comes from."""
+    donor = Training(a_trial("dcgan", learning_rate=1e-2), digits)
+    donor.epoch()
+    donor.save(tmp_path / "donor.npz")
+    rates = {"generator_learning_rate": 1e-30, "discriminator_learning_rate": 5e-3}
+    heir = Training(a_trial("dcgan", **rates).model_copy(update={"trial_id": "heir-00"}), digits)
+    heir.take_over(tmp_path / "donor.npz")
+    assert heir.history == []
+    row = heir.epoch()
+    assert row["taken_from"] == "study-00"
+    assert "taken_from" not in heir.epoch()
+    model, given = heir.model, donor.model
+    assert float(model.generator_optimizer.learning_rate) == pytest.approx(1e-30)
+    assert float(model.discriminator_optimizer.learning_rate) == pytest.approx(5e-3)
+    for ours, theirs in zip(model.generator.trainable_variables, given.generator.trainable_variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+    assert not np.allclose(model.discriminator.get_weights()[0], given.discriminator.get_weights()[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,6 +301,10 @@ def test_an_epoch_sees_every_image_once_in_a_fresh_order(digits):
 
     class Watcher:
         reports = ("loss",)
+        update = "alternating"
+
+        def share(self, images):
+            return images
 
         def phases(self):
             variable = keras.Variable(0.0)
@@ -175,8 +312,6 @@ def test_an_epoch_sees_every_image_once_in_a_fresh_order(digits):
             def loss(images):
                 tf.py_function(lambda batch: seen.append(batch.numpy()), [images], [])
                 return {"loss": variable * 1.0}
-
-            from raymnist.models import Phase
 
             optimizer = keras.optimizers.SGD(0.1)
             optimizer.build([variable])
@@ -209,15 +344,21 @@ def test_a_loss_that_is_no_longer_finite_fails_the_trial_by_name(digits):
 
 
 def test_a_trials_folder_has_what_the_contract_names(digits, tmp_path):
-    training = train(a_trial("conv_gan", every=2), digits, tmp_path / "gan-00", key="k")
+    trial = a_trial("conv_gan", every=2)
+    trial = trial.model_copy(update={"samples": Samples(every=2, save=["keras", "h5"])})
+    training = train(trial, digits, tmp_path / "gan-00", key="k")
     files = sorted(str(path.relative_to(tmp_path / "gan-00")) for path in (tmp_path / "gan-00").rglob("*.*"))
     assert files == [
         "checkpoints/last.npz",
         "config.json",
+        "generators/epoch_0001.h5",
         "generators/epoch_0001.keras",
+        "generators/epoch_0002.h5",
         "generators/epoch_0002.keras",
+        "generators/epoch_0004.h5",
         "generators/epoch_0004.keras",
         "history.csv",
+        "model.h5",
         "model.keras",
         "samples/best.png",
         "samples/epoch_0001.png",

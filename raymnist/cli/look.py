@@ -45,7 +45,7 @@ def list_parts(
     ] = None,
 ) -> None:
     """List what an experiment can name."""
-    from raymnist import config
+    from raymnist import experiment_file
     from raymnist.datasets import DATASETS
     from raymnist.evaluation.clusterers import CLUSTERERS
     from raymnist.evaluation.reducers import REDUCERS
@@ -60,7 +60,7 @@ def list_parts(
         "clusterers": {name: clusterer.text for name, clusterer in CLUSTERERS.items()},
         "experiments": {
             name: path.read_text(encoding="utf-8").splitlines()[0].strip("# ")
-            for name, path in config.bundled().items()
+            for name, path in experiment_file.bundled().items()
         },
     }
     if kind is not None and kind not in parts:

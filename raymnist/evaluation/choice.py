@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from raymnist.config import Evaluation, Experiment
+from pathlib import Path
+
+from raymnist.config import Evaluation, Experiment, Generator
 from raymnist.errors import InputError, choices
 from raymnist.evaluation import clusterers, reducers
 from raymnist.models import MODELS
@@ -22,19 +24,24 @@ def resolve(experiment: Experiment) -> Evaluation | None:
         for kind in ("autoencoder", "generator")
     }
     encoder = evaluation.encoder or next(iter(of_kind["autoencoder"]), None)
-    generators = of_kind["generator"] if evaluation.generators is None else evaluation.generators
+    generators = evaluation.generators
+    if generators is None:
+        generators = [Generator(name=name) for name in of_kind["generator"]]
     if encoder is not None and encoder not in of_kind["autoencoder"]:
         raise InputError(f"evaluation.encoder: {choices('autoencoder study', encoder, of_kind['autoencoder'])}")
     for generator in generators:
-        if generator not in of_kind["generator"]:
-            raise InputError(f"evaluation.generators: {choices('generator study', generator, of_kind['generator'])}")
+        if generator.is_file and not Path(generator.name).is_file():
+            raise InputError(f"evaluation.generators: {generator.name}: expected a saved generator, found none")
+        if not generator.is_file and generator.name not in of_kind["generator"]:
+            known = [*of_kind["generator"], "a path to a .keras or .h5 file"]
+            raise InputError(f"evaluation.generators: {choices('generator study', generator.name, known)}")
     features = evaluation.features or (["code"] if encoder else ["pixels"])
     if "code" in features and encoder is None:
         raise InputError("evaluation.features: code needs an encoder, a study of an autoencoder; received none")
     reducing = [reducers.resolve(part, "evaluation.reducers") for part in evaluation.reducers]
     clustering = [clusterers.resolve(part, "evaluation.clusterers") for part in evaluation.clusterers]
     for key, labels in (
-        ("generators", list(generators)),
+        ("generators", [Path(generator.name).name for generator in generators]),
         ("features", list(features)),
         ("reducers", [reducers.label(part) for part in reducing]),
         ("clusterers", [part.name for part in clustering]),
@@ -44,9 +51,14 @@ def resolve(experiment: Experiment) -> Evaluation | None:
     return evaluation.model_copy(
         update={
             "encoder": encoder,
-            "generators": list(generators),
+            "generators": [_with_full_path(generator) for generator in generators],
             "features": list(features),
             "reducers": reducing,
             "clusterers": clustering,
         }
     )
+
+
+def _with_full_path(generator: Generator) -> Generator:
+    name = str(Path(generator.name).resolve()) if generator.is_file else generator.name
+    return generator.model_copy(update={"name": name})

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from raymnist import config
+from raymnist import settings
 from raymnist.config import Part
 from raymnist.errors import InputError, choices
 
@@ -18,7 +18,7 @@ Points = NDArray[np.float32]
 Clusters = NDArray[np.int64]
 
 
-class KMeansOptions(config.Settings):
+class KMeansOptions(settings.Settings):
     """clusters: how many; `None` stands for the number of classes. starts: random starts, of which the best is kept."""
 
     clusters: int | None = Field(None, ge=2)
@@ -38,7 +38,7 @@ class Clusterer:
     """A function from (points [n, d], number of classes, options, seed) to clusters [n]."""
 
     function: Callable[[Points, int, Any, int], Clusters]
-    options: type[config.Settings]
+    options: type[settings.Settings]
     text: str
 
 
@@ -51,7 +51,7 @@ def resolve(part: Part, where: str) -> Part:
     """Fill in a clusterer's defaults; raises InputError for an unknown name or a wrong option."""
     if part.name not in CLUSTERERS:
         raise InputError(f"{where}: {choices('clusterer', part.name, CLUSTERERS)}")
-    options = config.validate(CLUSTERERS[part.name].options, part.options, f"{where}.{part.name}.")
+    options = settings.validate(CLUSTERERS[part.name].options, part.options, f"{where}.{part.name}.")
     return Part(name=part.name, options=options.model_dump())
 
 

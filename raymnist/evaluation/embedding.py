@@ -16,16 +16,24 @@ from numpy.typing import NDArray
 
 from raymnist import folder
 from raymnist.datasets import Labels, Pixels
+from raymnist.errors import InputError
 from raymnist.models import networks
+from raymnist.models.saved import SavedGenerator, load
 
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network that takes part: the best trial of a study, and the file that holds it."""
+    """A trained network that takes part: the best trial of a study, or a saved generator.
+
+    study, trial_id: of a saved generator its name without and with suffix. path: the file that holds it.
+    key: stands for all that the network depends on. output_range: said in the experiment, for a saved generator.
+    """
 
     study: str
     trial_id: str
     path: str
+    key: str
+    output_range: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,9 @@ class Embed:
         devices.claim(threads, gpus)
         self.images: Pixels = ray.get(images)
         self.labels = labels
-        self.encoder = networks.load(Path(encoder.path)).get_layer("encoder") if encoder else None
+        self.encoder = load(Path(encoder.path)).get_layer("encoder") if encoder else None
         self.generators = generators
-        self.loaded = [networks.load(Path(generator.path)) for generator in generators]
+        self.loaded = [SavedGenerator.open(Path(made_by.path), made_by.output_range) for made_by in generators]
         self.features = features
         self.seed = seed
 
@@ -80,14 +88,14 @@ class Embed:
             images = self.images[start : start + count]
             labels = [None] * count if self.labels is None else self.labels[start : start + count].tolist()
         else:
-            images = networks.generate(self.loaded[number], count, self.seed, chunk["chunk"])
+            images = self.loaded[number].generate(count, self.seed, chunk["chunk"])
             labels = [None] * count
-        made_by = Network("", "", "") if is_real else self.generators[number]
+        study, trial_id = ("", "") if is_real else (self.generators[number].study, self.generators[number].trial_id)
         columns: dict[str, pa.Array] = {
             "id": pa.array(range(chunk["first_id"], chunk["first_id"] + count), pa.int64()),
             "source": pa.array(["real" if is_real else "fake"] * count),
-            "study": pa.array([made_by.study] * count),
-            "trial_id": pa.array([made_by.trial_id] * count),
+            "study": pa.array([study] * count),
+            "trial_id": pa.array([trial_id] * count),
             "label": pa.array(labels, pa.int64()),
         }
         if "code" in self.features and self.encoder is not None:
@@ -129,6 +137,30 @@ def embed(
     with folder.replacing(target) as draft:
         embedded.write_parquet(str(draft.resolve()))
     return str(embedded.stats())
+
+
+def check_generators(generators: Sequence[Network], shape: tuple[int, int, int]) -> None:
+    """Open saved generators, and hold their images against `shape`; in workers, as this process needs no TensorFlow.
+
+    Raises InputError for the first that cannot be used.
+    """
+    for problem in ray.get([_problem_with.remote(generator, shape) for generator in generators]):
+        if problem:
+            raise InputError(f"evaluation.generators: {problem}")
+
+
+@ray.remote(num_cpus=1, max_calls=1)
+def _problem_with(generator: Network, shape: tuple[int, int, int]) -> str | None:
+    from raymnist.training import devices
+
+    devices.claim(cpus=1, gpus=0)
+    try:
+        opened = SavedGenerator.open(Path(generator.path), generator.output_range)
+    except InputError as error:
+        return str(error)
+    if opened.shape == shape:
+        return None
+    return f"{generator.path}: expected images {shape}, as those of the data set, received {opened.shape}"
 
 
 def read_points(path: Path) -> Points:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from raymnist import config
+from raymnist import settings
 from raymnist.config import Part
 from raymnist.errors import InputError, choices
 
@@ -18,24 +18,24 @@ Points = NDArray[np.float32]
 Reduced = tuple[Points, list[Points]]
 
 
-class NoOptions(config.Settings):
+class NoOptions(settings.Settings):
     """A part without options."""
 
 
-class PCAOptions(config.Settings):
+class PCAOptions(settings.Settings):
     """dims: how many components, but no more than the features have."""
 
     dims: int = Field(3, ge=1)
 
 
-class TSNEOptions(config.Settings):
+class TSNEOptions(settings.Settings):
     """dims: of the map. perplexity: about how many neighbours count."""
 
     dims: int = Field(2, ge=1, le=2)
     perplexity: float = Field(30, gt=1)
 
 
-class UMAPOptions(config.Settings):
+class UMAPOptions(settings.Settings):
     """dims: of the map. neighbors: how many count. min_dist: how close points may lie, 0 to 1."""
 
     dims: int = Field(2, ge=1, le=50)
@@ -96,7 +96,7 @@ class Reducer:
     """A function from (fitted points [n, d], other point sets [m, d], options, seed) to coordinates of all of them."""
 
     function: Callable[[Points, Sequence[Points], Any, int], Reduced]
-    options: type[config.Settings]
+    options: type[settings.Settings]
     text: str
 
 
@@ -112,7 +112,7 @@ def resolve(part: Part, where: str) -> Part:
     """Fill in a reducer's defaults; raises InputError for an unknown name or a wrong option."""
     if part.name not in REDUCERS:
         raise InputError(f"{where}: {choices('reducer', part.name, REDUCERS)}")
-    options = config.validate(REDUCERS[part.name].options, part.options, f"{where}.{part.name}.")
+    options = settings.validate(REDUCERS[part.name].options, part.options, f"{where}.{part.name}.")
     return Part(name=part.name, options=options.model_dump())
 
 

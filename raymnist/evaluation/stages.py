@@ -16,27 +16,26 @@ from raymnist.evaluation import scores
 from raymnist.evaluation.embedding import Network, embed, read_points
 from raymnist.evaluation.spaces import read_coordinates, reduce_all
 from raymnist.folder import Folder
-from raymnist.sweep.outcome import Outcome
 
 
 @dataclass(frozen=True)
 class Stages:
     """A resolved evaluation of chosen trials, and the keys of its stages.
 
-    encoder: the trial that encodes, or None. generators: the trials that make fakes.
+    encoder: the network that encodes, or None. generators: the networks that make fakes.
     """
 
     evaluation: Evaluation
     images: Images
     seed: int
-    encoder: Outcome | None
-    generators: list[Outcome]
+    encoder: Network | None
+    generators: list[Network]
     results: Folder
 
     def keys(self) -> dict[str, str]:
         """Hash, for each stage, all that it depends on: the stage before, the settings, the code, the libraries."""
         evaluation = self.evaluation
-        networks = [outcome.key for outcome in (self.encoder, *self.generators) if outcome]
+        networks = [(network.key, network.output_range) for network in (self.encoder, *self.generators) if network]
         code = folder.digest_of_code("evaluation", "metrics", "models", "datasets.py")
         libraries = [version(name) for name in ("tensorflow", "keras", "scikit-learn", "umap-learn", "openTSNE")]
         settings = evaluation.model_dump(mode="json")
@@ -82,16 +81,14 @@ class Stages:
         statistics = embed(
             self.images.test[rows],
             None if labels is None else labels[rows],
-            _network(self.encoder) if self.encoder else None,
-            [_network(generator) for generator in self.generators],
+            self.encoder,
+            self.generators,
             self.evaluation.features or [],
             self.seed,
             self.results.embeddings / "points",
         )
         print(statistics)
-        made = (
-            f" and {count} fakes by {', '.join(g.trial.trial_id for g in self.generators)}" if self.generators else ""
-        )
+        made = f" and {count} fakes by {', '.join(g.trial_id for g in self.generators)}" if self.generators else ""
         return f"embedded {count} real images{made}"
 
     def _reduce(self) -> str:
@@ -104,11 +101,7 @@ class Stages:
         coordinates = read_coordinates(self.results.embeddings / "coordinates")
         clusterings = scores.cluster_all(self.evaluation, points, coordinates, self.images.classes, self.seed)
         scores.write_clusters(clusterings, points, self.results.embeddings / "clusters")
-        encoder = self.encoder.trial.trial_id if self.encoder else ""
+        encoder = self.encoder.trial_id if self.encoder else ""
         rows = scores.score_all(clusterings, points, encoder, self.seed)
         folder.write_csv(self.results.table, scores.COLUMNS, rows)
         return f"clustered and scored them: {len(rows)} rows"
-
-
-def _network(outcome: Outcome) -> Network:
-    return Network(outcome.trial.study, outcome.trial.trial_id, str((outcome.path / "model.keras").resolve()))

@@ -48,6 +48,10 @@ TRAINING_METRICS: dict[str, Metric] = {
     "generator_loss": Metric("min", "the generator's loss, a mean over the epoch"),
     "accuracy_real": Metric("max", "share of real images that the discriminator calls real"),
     "accuracy_fake": Metric("max", "share of fakes that the discriminator calls fake"),
+    "val_accuracy_real": Metric(
+        "max", "share of validation images that the discriminator calls real, at sampled epochs"
+    ),
+    "val_accuracy_fake": Metric("max", "share of fresh fakes that the discriminator calls fake, at sampled epochs"),
 }
 
 METRICS: dict[str, Metric] = TRAINING_METRICS | CLUSTERING_METRICS

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from raymnist.config import Settings, Train
+from raymnist.config import Train
+from raymnist.settings import Settings
 
 if TYPE_CHECKING:
     import keras
@@ -22,20 +23,23 @@ if TYPE_CHECKING:
 class Phase:
     """One update of a training step: whose loss, by which optimizer, to which variables.
 
-    loss: takes float32 images [B, H, W, C] in [0, 1]; gives float32 scalars, of which `loss` is minimised and the
-        others are reported as they are.
+    loss: takes what the model's `share` makes of float32 images [B, H, W, C] in [0, 1], which is the images themselves
+        unless a model says otherwise; gives float32 scalars, of which `loss` is minimised and the others are reported
+        as they are.
     """
 
     name: str
-    loss: Callable[[tf.Tensor], dict[str, tf.Tensor]]
+    loss: Callable[[Any], dict[str, tf.Tensor]]
     variables: Sequence[keras.Variable]
     optimizer: keras.optimizers.Optimizer
 
 
 class Model(ABC):
-    """A model that trains by phases, one after the other in each step.
+    """A model that trains by phases.
 
     Settings: what may stand under `model` in the experiment file.
+    update: `alternating`, where a phase sees what the one before it has updated, or `together`, where the gradients of
+        all phases are taken from one forward pass before any update.
     defaults: the model's own defaults for `train`.
     kind: what it is for: an `autoencoder` encodes and reconstructs, a `generator` makes images from noise.
     reports: the names of what its phases report, in their order. objective: the metric a sweep minimises or maximises
@@ -43,6 +47,7 @@ class Model(ABC):
     """
 
     Settings: ClassVar[type[Settings]]
+    update: ClassVar[Literal["alternating", "together"]] = "alternating"
     defaults: ClassVar[dict[str, Any]] = {}
     kind: ClassVar[Literal["autoencoder", "generator"]]
     reports: ClassVar[tuple[str, ...]]
@@ -54,6 +59,7 @@ class Model(ABC):
         self.settings = settings
         self.train = train
         self.shape = shape
+        self._rates: list[tuple[keras.optimizers.Optimizer, float]] = []
         with precision(train.precision):
             self.build()
 
@@ -70,18 +76,34 @@ class Model(ABC):
     def phases(self) -> list[Phase]:
         """List the updates of one step, in their order."""
 
+    def share(self, images: tf.Tensor) -> Any:
+        """Compute from a batch what the phases of one update have in common."""
+        return images
+
     @property
     @abstractmethod
     def variables(self) -> list[keras.Variable]:
         """All state: weights, optimizer slots and the seeds of dropout and noise, in an order that never changes."""
 
-    def adam(self, variables: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
-        """Make an Adam optimizer with the settings of `train`, its slots built for `variables`."""
+    def adam(
+        self, variables: Sequence[keras.Variable], learning_rate: float | None = None, ema: float = 0
+    ) -> keras.optimizers.Optimizer:
+        """Make an Adam optimizer with the settings of `train`, its slots built for `variables`.
+
+        learning_rate: in the place of that of `train`. ema: the decay of a moving average that it keeps of them.
+        """
         import keras
 
-        optimizer = keras.optimizers.Adam(self.train.learning_rate, beta_1=self.train.beta_1)
+        rate = learning_rate or self.train.learning_rate
+        optimizer = keras.optimizers.Adam(rate, beta_1=self.train.beta_1, use_ema=ema > 0, ema_momentum=ema)
         optimizer.build(variables)
+        self._rates.append((optimizer, rate))
         return optimizer
+
+    def set_rates(self) -> None:
+        """Give each optimizer the rate of `train`, in the place of one that came with its restored state."""
+        for optimizer, rate in self._rates:
+            optimizer.learning_rate = rate
 
 
 @contextlib.contextmanager

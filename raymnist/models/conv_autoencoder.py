@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from raymnist import config
+from raymnist import settings
 from raymnist.models.base import Model, Phase, crop_to, quarter
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class ConvAutoencoder(Model):
     behind it.
     """
 
-    class Settings(config.Settings):
+    class Settings(settings.Settings):
         """latent_dim: the width of the code, or `spatial`. filters: of every convolution but the last."""
 
         latent_dim: Literal["spatial"] | Annotated[int, Field(ge=1)] = "spatial"

@@ -1,33 +1,18 @@
-"""Using a trained network: load it, generate, encode, reconstruct. Arrays in, arrays out."""
+"""Using a trained network: generate, encode, reconstruct. Arrays in, arrays out."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raymnist.datasets import Pixels
-from raymnist.errors import InputError
 
 if TYPE_CHECKING:
     import keras
 
 CHUNK = 256  # images per call of a network, and per seed of the noise
-
-
-def load(path: Path) -> keras.Model:
-    """Load a saved network in Keras's safe mode.
-
-    Raises InputError for a missing or damaged file, or one that would run code of its own.
-    """
-    import keras
-
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError) as error:
-        raise InputError(f"{path}: expected a saved Keras model, received {str(error).splitlines()[0]:.200}") from None
 
 
 def noise(count: int, latent_dim: int, seed: int, first_chunk: int = 0) -> NDArray[np.float32]:
@@ -44,26 +29,31 @@ def noise(count: int, latent_dim: int, seed: int, first_chunk: int = 0) -> NDArr
 
 
 def generate(generator: keras.Model, count: int, seed: int, first_chunk: int = 0) -> Pixels:
-    """Make uint8 images [count, H, W, C] from the noise of `seed`."""
-    latent = noise(count, generator.input_shape[-1], seed, first_chunk)
-    return to_pixels(_in_chunks(generator, latent))
+    """Make uint8 images [count, H, W, C] from the noise of `seed`, with a network whose output is in [0, 1]."""
+    return to_pixels(apply(generator, noise(count, generator.input_shape[-1], seed, first_chunk)))
 
 
 def encode(encoder: keras.Model, images: Pixels) -> NDArray[np.float32]:
     """Turn uint8 images [n, H, W, C] into flat codes float32 [n, d]."""
-    codes = _in_chunks(encoder, images.astype(np.float32) / np.float32(255))
+    codes = apply(encoder, to_unit(images))
     return codes.reshape(len(images), -1)
 
 
 def reconstruct(autoencoder: keras.Model, images: Pixels) -> Pixels:
     """Send uint8 images [n, H, W, C] through an autoencoder and back."""
-    return to_pixels(_in_chunks(autoencoder, images.astype(np.float32) / np.float32(255)))
+    return to_pixels(apply(autoencoder, to_unit(images)))
+
+
+def apply(network: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Send inputs [n, ...] through a network as after training; returns float32 [n, ...]."""
+    return np.asarray(network.predict(inputs, batch_size=CHUNK, verbose=0), np.float32)
+
+
+def to_unit(images: Pixels) -> NDArray[np.float32]:
+    """Turn uint8 images into float32 in [0, 1]."""
+    return images.astype(np.float32) / np.float32(255)
 
 
 def to_pixels(images: NDArray[np.float32]) -> Pixels:
     """Turn images in [0, 1] into uint8."""
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
-
-
-def _in_chunks(network: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(network.predict(inputs, batch_size=CHUNK, verbose=0), np.float32)

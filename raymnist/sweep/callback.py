@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,8 +30,9 @@ class Progress(Protocol):
 class Report(tune.Callback):
     """Writes each trial's `status.json`, and names a failed trial at once."""
 
-    def __init__(self, results: Folder, progress: Progress):
-        """`results` is where the trials' folders are."""
+    def __init__(self, planned: Mapping[str, TrialConfig], results: Folder, progress: Progress):
+        """`planned` has the trials by their ids, `results` their folders."""
+        self.planned = planned
         self.results = results
         self.progress = progress
         self.epochs: dict[str, int] = {}
@@ -43,7 +45,7 @@ class Report(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Move the progress on."""
-        planned = _trial(trial)
+        planned = self.planned[str(trial)]
         before = self.epochs.get(planned.trial_id, 0)
         self.epochs[planned.trial_id] = result["epoch"]
         self.progress.advance(result["epoch"] - before)
@@ -52,7 +54,7 @@ class Report(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note a trial that trained to its end, or that the scheduler stopped."""
-        planned, result = _trial(trial), trial.last_result
+        planned, result = self.planned[str(trial)], trial.last_result
         status = "finished" if result["epoch"] >= planned.train.epochs else "stopped"
         self._note(planned, status, **{name: result[name] for name in RAN_ON})
         self.progress.advance(planned.train.epochs - result["epoch"])
@@ -63,7 +65,7 @@ class Report(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note and name a trial that failed; the others go on."""
-        planned = _trial(trial)
+        planned = self.planned[str(trial)]
         error = one_line(_error_of(trial))
         self._note(planned, "failed", error=error)
         self.progress.advance(planned.train.epochs - self.epochs.get(planned.trial_id, 0))
@@ -87,7 +89,3 @@ def _error_of(trial: Any) -> BaseException | str:
         error: BaseException = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         return error
     return Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "no error was recorded"
-
-
-def _trial(trial: Any) -> TrialConfig:
-    return TrialConfig.model_validate(trial.config["planned"]["trial"])

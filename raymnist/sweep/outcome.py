@@ -14,6 +14,7 @@ from raymnist.folder import Folder
 from raymnist.metrics import METRICS
 
 Status = Literal["pending", "finished", "stopped", "failed"]
+HISTORY: dict[str, type] = {"epoch": int, "taken_from": str}  # the columns that are not floats
 RAN_ON = ("hostname", "pid", "cuda_visible_devices")
 
 
@@ -90,7 +91,7 @@ def read(trial: TrialConfig, key: str, results: Folder) -> Outcome:
     if history_file.is_file():
         with history_file.open(encoding="utf-8", newline="") as file:
             history = [
-                {name: int(value) if name == "epoch" else float(value) for name, value in row.items() if value}
+                {name: HISTORY.get(name, float)(value) for name, value in row.items() if value}
                 for row in csv.DictReader(file)
             ]
     ran_on = {name: status[name] for name in RAN_ON if name in status}

@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from raymnist import config, folder, search_space
-from raymnist.config import Experiment, Study, Sweep, Train, TrialConfig
+from raymnist import folder, search_space
+from raymnist.config import PBT, Experiment, Study, Sweep, Train, TrialConfig
 from raymnist.datasets import Images
 from raymnist.errors import InputError, choices
 from raymnist.models import MODELS, Model
+from raymnist.settings import validate
 
 DEFAULT_TRIALS = 8
+NETWORK_RATES = ("generator_learning_rate", "discriminator_learning_rate")
+# What may change while a model trains: it takes part in no variable's shape, and only there where it is read each step.
+PERTURBABLE = ("train.learning_rate", *(f"train.{rate}" for rate in NETWORK_RATES))
 
 
 def resolve(name: str, study: Study) -> Study:
@@ -50,6 +54,7 @@ def resolve(name: str, study: Study) -> Study:
     )
     for values in search_space.corners(resolved.domains) if resolved.domains else [{}]:
         _concrete(resolved, values, where)
+    _refuse_what_does_nothing(resolved, where)
     if sweep is None and resolved.domains:
         path = next(iter(resolved.domains))
         raise InputError(f"{where}.{path}: a search domain needs a sweep, such as `sweep: {{trials: 8}}`")
@@ -58,6 +63,25 @@ def resolve(name: str, study: Study) -> Study:
             f"{where}.sweep: nothing is searched; put a domain where a value stands, or take the sweep out"
         )
     return resolved
+
+
+def _refuse_what_does_nothing(study: Study, where: str) -> None:
+    """Refuse a searched rate that no network takes, and what population-based training cannot perturb."""
+    domains = study.domains
+    if "train.learning_rate" in domains and all(study.train[rate] is not None for rate in NETWORK_RATES):
+        raise InputError(f"{where}.train.learning_rate: searched, but both networks have rates of their own")
+    if study.sweep is None or not isinstance(study.sweep.scheduler, PBT):
+        return
+    if study.sweep.searcher == "grid":
+        raise InputError(f"{where}.sweep.searcher: pbt draws its settings anew as it goes on; expected random")
+    for path, domain in domains.items():
+        if path not in PERTURBABLE or domain.kind not in ("choice", "uniform", "loguniform"):
+            raise InputError(
+                f"{where}.{path}: pbt changes settings while a model trains; expected choice, uniform or loguniform of "
+                f"{', '.join(PERTURBABLE)}, received {domain}"
+            )
+    if (study.sweep.trials or DEFAULT_TRIALS) < 2:
+        raise InputError(f"{where}.sweep.trials: pbt needs a population; expected at least 2, received 1")
 
 
 def check_images(name: str, study: Study, images: Images) -> None:
@@ -89,6 +113,7 @@ def plan(name: str, study: Study, seed: int) -> list[TrialConfig]:
     """
     domains = study.domains
     count = study.sweep.trials or 1 if study.sweep else 1
+    is_population = study.sweep is not None and study.sweep.scheduler.name == "pbt"
     is_grid = study.sweep is not None and study.sweep.searcher == "grid"
     grid = list(itertools.islice(search_space.grid(domains), count)) if is_grid else []
     trials = []
@@ -108,6 +133,7 @@ def plan(name: str, study: Study, seed: int) -> list[TrialConfig]:
                 metric=objective(study),
                 every=study.sweep.every if study.sweep else 1,
                 searched={path.rpartition(".")[2]: values[path] for path in domains},
+                perturbed=[path.rpartition(".")[2] for path in domains] if is_population else [],
             )
         )
     return trials
@@ -165,10 +191,15 @@ def _count(study: Study, sweep: Sweep, where: str) -> int:
 
 
 def _concrete(study: Study, values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Train]:
+    kind = _kind(study, where)
     filled = search_space.fill({"model": study.model, "train": study.train}, values)
     settings = {key: value for key, value in filled["model"].items() if key != "name"}
-    config.validate(_kind(study, where).Settings, settings, f"{where}.model.")
-    return filled["model"], config.validate(Train, filled["train"], f"{where}.train.")
+    validate(kind.Settings, settings, f"{where}.model.")
+    train = validate(Train, filled["train"], f"{where}.train.")
+    for key in NETWORK_RATES:
+        if kind.kind != "generator" and getattr(train, key) is not None:
+            raise InputError(f"{where}.train.{key}: belongs to a GAN, received it for {study.model['name']}")
+    return filled["model"], train
 
 
 def _flat(mapping: Mapping[str, Any], key: str = "") -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,29 @@ from raymnist.datasets import Images
 from raymnist.metrics import FrechetPixels
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A trial to train: its key, and the folder in which it goes on."""
+
+    trial: TrialConfig
+    key: str
+    path: Path
+
+
 class StudyTrainable(tune.Trainable):
     """Trains planned trials, one after the other in the same process, which imports TensorFlow once.
 
     A step trains up to the next look at the objective. What was trained lies in the trial's own folder, so that any
-    process goes on from it; Tune keeps no checkpoint.
+    process goes on from it; Tune's checkpoints only hand weights from one trial to another.
     """
 
-    def setup(self, config: dict[str, Any], *, images: Images) -> None:
+    def setup(self, config: dict[str, Any], *, images: Images, plans: Mapping[str, Plan]) -> None:
         """Claim the devices for the life of this process, and begin the first trial."""
         from raymnist.training import devices
 
-        devices.claim(**config["planned"]["resources"])
+        devices.claim(**config["resources"])
         self.images = images
+        self.plans = plans
         self.frechet: FrechetPixels | None = None
         self._begin(config)
 
@@ -38,11 +50,22 @@ class StudyTrainable(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         from raymnist.training.loop import Training, TrialFolder
 
-        planned = config["planned"]
-        self.training = Training(TrialConfig.model_validate(planned["trial"]), self.images, self.frechet)
+        # A trial that takes over another's weights gets a copy of its configuration, identity and all: only the name
+        # tells them apart, and only the rates are meant.
+        plan = self.plans[self.trial_name]
+        train = plan.trial.train.model_copy(update=config["planned"]["rates"])
+        self.training = Training(plan.trial.model_copy(update={"train": train}), self.images, self.frechet)
         self.frechet = self.training.frechet
-        self.folder = TrialFolder(Path(planned["path"]), planned["key"])
+        self.folder = TrialFolder(plan.path, plan.key)
         self.folder.begin(self.training)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Leave the weights for another trial."""
+        self.training.save(Path(checkpoint_dir) / "state.npz")
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Take the weights of another trial, or its own again after a pause."""
+        self.training.take_over(Path(checkpoint_dir) / "state.npz")
 
     def step(self) -> dict[str, Any]:
         """Train until the objective is known again; nothing, if all epochs were already done."""
@@ -56,7 +79,7 @@ class StudyTrainable(tune.Trainable):
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """Ask for the trial's CPUs and GPUs on one node."""
-        resources = config["planned"]["resources"]
+        resources = config["resources"]
         return tune.PlacementGroupFactory([{"CPU": resources["cpus"], "GPU": resources["gpus"]}])
 
     def __repr__(self) -> str:

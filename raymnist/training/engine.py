@@ -23,8 +23,11 @@ class Engine:
     """
 
     def __init__(self, model: Model, images: Pixels, batch_size: int, seed: int):
-        self.phases = model.phases()
+        phases = model.phases()
+        self.updates = [phases] if model.update == "together" else [[phase] for phase in phases]
+        self.share = model.share
         self.names = model.reports
+        self.are_several = len(phases) > 1
         self.images = tf.constant(images)
         self.batch_size = batch_size
         self.steps = len(images) // batch_size
@@ -40,14 +43,17 @@ class Engine:
 
     def _step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         reported: dict[str, tf.Tensor] = {}
-        for phase in self.phases:
-            variables = [variable.value for variable in phase.variables]
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(variables)
-                values = phase.loss(images)
-            phase.optimizer.apply(tape.gradient(values["loss"], variables), phase.variables)
-            name = f"{phase.name}_loss" if len(self.phases) > 1 else "loss"
-            reported |= {name: values.pop("loss"), **values}
+        for phases in self.updates:
+            watched = [[variable.value for variable in phase.variables] for phase in phases]
+            with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+                tape.watch(watched)
+                shared = self.share(images)
+                values = [phase.loss(shared) for phase in phases]
+            gradients = [tape.gradient(v["loss"], w) for v, w in zip(values, watched, strict=True)]
+            for phase, gradient, value in zip(phases, gradients, values, strict=True):
+                phase.optimizer.apply(gradient, phase.variables)
+                name = f"{phase.name}_loss" if self.are_several else "loss"
+                reported |= {name: value.pop("loss"), **value}
         return reported
 
     def _epoch(self, number: tf.Tensor) -> tf.Tensor:

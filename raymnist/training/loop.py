@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from raymnist.config import TrialConfig
 from raymnist.datasets import Images, Pixels
 from raymnist.metrics import METRICS, FrechetPixels
 from raymnist.models import MODELS, networks
+from raymnist.models.gan import GAN
 from raymnist.training import samples
 from raymnist.training.engine import Engine, mean_over
 
@@ -31,7 +32,8 @@ class Training:
     """A model in training: what it is, how far it got, and what it reported.
 
     history: a row per epoch; the objective and other validation scores are there at every `trial.every`-th epoch and
-        the last. best: the best row by the objective so far, or None.
+        the last. best: the best row by the objective so far, or None. taken_from: the trial whose weights were taken
+        over since the last epoch.
     """
 
     def __init__(self, trial: TrialConfig, images: Images, frechet: FrechetPixels | None = None):
@@ -47,13 +49,14 @@ class Training:
         self.history: list[Row] = []
         self.best: Row | None = None
         self.frechet = frechet
-        self._validate: Callable[[], Row]
+        self.taken_from: str | None = None
+        self._score: Callable[[int], Row]
         if kind.kind == "autoencoder":
             validation_loss = mean_over(self.model.phases()[0].loss, images.validation)
-            self._validate = lambda: {"val_loss": validation_loss()["loss"]}
+            self._score = lambda number: {"val_loss": validation_loss()["loss"]} if trial.is_due(number) else {}
         else:
             self.frechet = distance = frechet or FrechetPixels.fit(images.train, images.validation)
-            self._validate = lambda: {"frechet_pixels": distance(self.generate(FAKES))}
+            self._score = lambda number: self._score_fakes(number, distance)
 
     @property
     def epochs_done(self) -> int:
@@ -66,7 +69,7 @@ class Training:
         return self.epochs_done >= self.trial.train.epochs
 
     def epoch(self) -> Row:
-        """Train one epoch and, where it is due, score it. Returns its row of the history.
+        """Train one epoch, and score it where the objective is due or samples are. Returns its row of the history.
 
         Raises FloatingPointError when a loss or score is no longer finite.
         """
@@ -75,16 +78,29 @@ class Training:
         row: Row = {"epoch": number, **self.engine.epoch(number)}
         seconds = time.perf_counter() - start
         due = self.trial.is_due(number)
-        if due and all(math.isfinite(value) for value in row.values()):
-            row |= self._validate()
+        if all(math.isfinite(value) for value in row.values()):
+            row |= self._score(number)
         for name, value in row.items():
             if not math.isfinite(value):
                 raise FloatingPointError(f"{name} became {value} in epoch {number}; a lower learning_rate may help")
+        row |= {name: getattr(self.trial.train, name) for name in self.trial.perturbed}
+        if self.taken_from:
+            row["taken_from"], self.taken_from = self.taken_from, None
         row["images_per_second"] = round(self.engine.steps * self.engine.batch_size / seconds, 1)
         row["seconds"] = round(time.perf_counter() - start, 3)
         self.history.append(row)
         if due and (self.best is None or self._is_better(row, self.best)):
             self.best = row
+        return row
+
+    def _score_fakes(self, number: int, distance: FrechetPixels) -> Row:
+        row: Row = {}
+        if self.trial.is_due(number) or self.trial.is_sampled(number):
+            fakes = self.generate(FAKES)
+            if self.trial.is_due(number):
+                row["frechet_pixels"] = distance(fakes)
+            if self.trial.is_sampled(number) and isinstance(self.model, GAN):
+                row |= self.model.accuracies(self.images.validation[:FAKES], fakes)
         return row
 
     def _is_better(self, row: Row, other: Row) -> bool:
@@ -114,8 +130,21 @@ class Training:
 
         Raises ValueError if their shapes differ.
         """
+        state = self._load(path)
+        self.history, self.best = state["history"], state["best"]
+
+    def take_over(self, path: Path) -> None:
+        """Go on with the variables of a checkpoint, which may be another trial's, at this trial's own rates.
+
+        The history stays this trial's own. Raises ValueError as `restore` does.
+        """
+        donor = self._load(path)["trial"]["trial_id"]
+        self.taken_from = donor if donor != self.trial.trial_id else None
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        """Assign all variables, except that the optimizers' rates stay those of the configuration."""
         with np.load(path, allow_pickle=False) as stored:
-            state = json.loads(str(stored["state"]))
+            state: dict[str, Any] = json.loads(str(stored["state"]))
             arrays = [stored[name] for name in sorted(set(stored.files) - {"state"})]
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in self.model.variables]:
             raise ValueError(
@@ -123,7 +152,8 @@ class Training:
             )
         for variable, array in zip(self.model.variables, arrays, strict=True):
             variable.assign(array)
-        self.history, self.best = state["history"], state["best"]
+        self.model.set_rates()
+        return state
 
 
 class TrialFolder:
@@ -140,12 +170,14 @@ class TrialFolder:
         return self.path / "checkpoints" / "last.npz"
 
     def begin(self, training: Training) -> None:
-        """Go on from the checkpoint that bears the same key, or start anew and write the configuration."""
+        """Write the configuration, and go on from the checkpoint that bears the same key, or start anew.
+
+        The configuration may differ from the written one in its perturbed settings.
+        """
         config = self.path / "config.json"
         if (folder.read_json(config) or {}).get("key") == self.key and self.checkpoint.is_file():
             training.restore(self.checkpoint)
-            return
-        if self.path.is_dir():
+        elif self.path.is_dir():
             with folder.replacing(self.path) as emptied:
                 emptied.mkdir()
         folder.write_json(config, {"key": self.key, **training.trial.model_dump(mode="json")})
@@ -154,14 +186,18 @@ class TrialFolder:
         """Train one epoch and write what is due: samples, the saved generator, the best network, the checkpoint."""
         row = training.epoch()
         number, trial = training.epochs_done, training.trial
-        told = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+        told = ", ".join(
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in row.items()
+            if name != "epoch"
+        )
         print(f"{trial.trial_id} epoch {number} of {trial.train.epochs}: {told}", flush=True)
-        if number % trial.samples.every == 0 or number in trial.samples.epochs or training.is_done:
+        if trial.is_sampled(number):
             samples.save_png(self.path / "samples" / f"epoch_{number:04d}.png", training.sample())
             if training.model.kind == "generator":
-                self._save_network(training, self.path / "generators" / f"epoch_{number:04d}.keras")
+                self._save_network(training, self.path / "generators" / f"epoch_{number:04d}", trial.samples.save)
         if training.best is row:
-            self._save_network(training, self.path / "model.keras")
+            self._save_network(training, self.path / "model", {"keras": None, **dict.fromkeys(trial.samples.save)})
             samples.save_png(self.path / "samples" / "best.png", training.sample())
         if trial.is_due(number):
             columns = list(dict.fromkeys(name for past in training.history for name in past))
@@ -169,9 +205,10 @@ class TrialFolder:
             training.save(self.checkpoint)
         return row
 
-    def _save_network(self, training: Training, path: Path) -> None:
-        with folder.replacing(path) as draft:
-            training.model.network.save(draft)
+    def _save_network(self, training: Training, path: Path, formats: Iterable[str]) -> None:
+        for suffix in formats:
+            with folder.replacing(path.with_name(f"{path.name}.{suffix}")) as draft:
+                training.model.network.save(draft)
 
 
 def train(trial: TrialConfig, images: Images, path: Path, key: str = "") -> Training:
