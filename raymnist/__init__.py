@@ -15,13 +15,14 @@ The stages, in the order in which an experiment passes through them:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raymnist.errors import InputError
 
 if TYPE_CHECKING:
+    from raymnist.models.saved import SavedGenerator
     from raymnist.results import Results
 
 __all__ = ["InputError", "open", "run"]
@@ -46,8 +47,15 @@ def run(
     return pipeline.run(source, set, results=results, fresh=fresh, address=address)
 
 
-def open(path: str | Path) -> Results:
-    """Open a results folder; raises InputError where there is none."""
+def open(path: str | Path, output_range: Sequence[float] | None = None) -> Results | SavedGenerator:
+    """Open a results folder, or a generator saved as `.keras` or `.h5`.
+
+    output_range: the generator's values of black and white, where its last activation does not tell.
+    Raises InputError where there is neither, or for a file that cannot be used.
+    """
+    from raymnist.models.saved import SUFFIXES, SavedGenerator
     from raymnist.results import Results
 
+    if Path(path).suffix in SUFFIXES:
+        return SavedGenerator.open(Path(path), output_range)
     return Results(path)

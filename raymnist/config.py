@@ -172,7 +172,7 @@ class Generator(Settings):
     @property
     def is_file(self) -> bool:
         """Whether the name is a file's and not a study's; studies have no dot in their names."""
-        return self.name.endswith((".keras", ".h5", ".hdf5"))
+        return "." in self.name
 
     @model_validator(mode="after")
     def _black_is_below_white(self) -> Self:

@@ -109,30 +109,40 @@ def load_mnist() -> Arrays:
 
     Source: LeCun, Cortes and Burges, The MNIST database of handwritten digits; 60,000 to train, 10,000 to test.
     """
-    folder = os.environ.get("RAYMNIST_DATA")
-    cache = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets" / "mnist.npz"
-    if folder and (Path(folder) / "mnist.npz").is_file():
-        return read_npz(Path(folder) / "mnist.npz")
-    if not cache.is_file():
-        import keras
+    return _load_or_download("mnist")
 
-        try:
-            (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
-        except Exception as error:
-            raise InputError(
-                f"dataset mnist: not in $RAYMNIST_DATA ({folder or 'not set'}), nor in {cache}; the download failed "
-                f"({str(error).splitlines()[0]:.120}); put mnist.npz into one of the two, or use the bundled "
-                "`dataset: digits`"
-            ) from None
-        return Arrays(
-            x_train[..., np.newaxis], y_train.astype(np.int64), x_test[..., np.newaxis], y_test.astype(np.int64)
-        )
-    return read_npz(cache)
+
+def load_fashion_mnist() -> Arrays:
+    """Load Fashion-MNIST from `$RAYMNIST_DATA/fashion_mnist.npz`, else from Keras's cache or by Keras's download.
+
+    Ten kinds of clothing in the shape of MNIST. Source: Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017.
+    """
+    return _load_or_download("fashion_mnist")
+
+
+def _load_or_download(name: str) -> Arrays:
+    folder = os.environ.get("RAYMNIST_DATA")
+    cache = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets" / f"{name}.npz"
+    for place in (Path(folder) / f"{name}.npz" if folder else cache, cache):
+        if place.is_file():
+            return read_npz(place)
+    import keras
+
+    try:
+        (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name).load_data()
+    except Exception as error:
+        raise InputError(
+            f"dataset {name}: not in $RAYMNIST_DATA ({folder or 'not set'}), nor in {cache}; the download failed "
+            f"({str(error).splitlines()[0]:.120}); put {name}.npz into one of the two, or use the bundled "
+            "`dataset: digits`"
+        ) from None
+    return Arrays(x_train[..., np.newaxis], y_train.astype(np.int64), x_test[..., np.newaxis], y_test.astype(np.int64))
 
 
 DATASETS: dict[str, Callable[[], Arrays]] = {
     "digits": load_digits,
     "mnist": load_mnist,
+    "fashion_mnist": load_fashion_mnist,
 }
 
 

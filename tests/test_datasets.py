@@ -1,4 +1,5 @@
 import contextlib
+import gzip
 import os
 import pickle
 import subprocess
@@ -33,7 +34,12 @@ def stored(tmp_path, arrays):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=needs_mnist if name == "mnist" else ()) for name in sorted(DATASETS)]
+    "name",
+    [
+        pytest.param(name, marks=needs_mnist if name == "mnist" else ())
+        for name in sorted(DATASETS)
+        if name != "fashion_mnist"  # no copy at hand; read below from files in its format
+    ],
 )
 def test_a_listed_data_set_has_uint8_images_and_labels(name):
     arrays = DATASETS[name]()
@@ -191,3 +197,34 @@ def test_mnist_without_copy_or_network_names_the_places_and_the_way_out(tmp_path
     assert "download failed" in message
     assert "dataset: digits" in message
     assert not (tmp_path / "results").exists()
+
+
+def as_idx(array):
+    """Write an array in the format of the MNIST files: a magic number, the sizes, the bytes."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return gzip.compress(header + array.tobytes())
+
+
+@pytest.mark.parametrize("place", ["RAYMNIST_DATA", "KERAS_HOME"])
+def test_fashion_mnist_is_found_where_mnist_is(place, tmp_path, rng):
+    """In a new process, as Keras settles on its cache when it is imported."""
+    images, labels = rng.integers(0, 256, (60, 28, 28), dtype=np.uint8), rng.integers(0, 10, 60, dtype=np.uint8)
+    if place == "RAYMNIST_DATA":
+        parts = {"x_train": images[:40], "y_train": labels[:40], "x_test": images[40:], "y_test": labels[40:]}
+        np.savez(tmp_path / "fashion_mnist.npz", **parts)
+    else:
+        cache = tmp_path / "datasets" / "fashion-mnist"
+        cache.mkdir(parents=True)
+        for part, rows in (("train", slice(40)), ("t10k", slice(40, 60))):
+            (cache / f"{part}-images-idx3-ubyte.gz").write_bytes(as_idx(images[rows]))
+            (cache / f"{part}-labels-idx1-ubyte.gz").write_bytes(as_idx(labels[rows]))
+    code = (
+        "import sys, numpy as np; from raymnist.datasets import DATASETS; arrays = DATASETS['fashion_mnist']()\n"
+        "np.savez(sys.argv[1], x=np.concatenate([arrays.x_train, arrays.x_test]), y=arrays.y_test)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RAYMNIST_DATA"}
+    command = [sys.executable, "-c", code, str(tmp_path / "read.npz")]
+    subprocess.run(command, check=True, capture_output=True, env=environment | {place: str(tmp_path)})
+    with np.load(tmp_path / "read.npz") as read:
+        np.testing.assert_array_equal(read["x"], images[..., np.newaxis])
+        np.testing.assert_array_equal(read["y"], labels[40:])

@@ -1,5 +1,6 @@
 """A study is a plan; Ray Tune trains what is open of it."""
 
+import numpy as np
 import pytest
 from conftest import a_trial
 
@@ -187,6 +188,63 @@ def test_asha_stops_worse_trials_early_and_every_trial_is_accounted_for(ray_sess
     assert told.epochs == 6 * 4
     chosen = best_of(outcomes)
     assert chosen.best["frechet_pixels"] == min(row["frechet_pixels"] for o in outcomes for row in o.history)
+
+
+def test_population_based_training_perturbs_the_rates_that_the_optimizers_then_have(ray_session, digits, tmp_path):
+    """Trials that fall behind go on from a better one's weights, at rates of their own within the domains."""
+    sets = {
+        "studies.gan": {
+            "model": {"name": "dcgan", "latent_dim": 4, "generator_filters": 4, "discriminator_filters": 4},
+            "train": {
+                "epochs": 3,
+                "batch_size": 64,
+                "generator_learning_rate": {"loguniform": [1e-4, 1e-1]},
+                "discriminator_learning_rate": {"choice": [1e-4, 1e-3]},
+            },
+            "sweep": {"trials": 4, "scheduler": {"name": "pbt", "perturb_every": 1}},
+            "resources": {"gpus": 0},
+        }
+    }
+    outcomes, told = tune(study_with(tmp_path, sets), digits, Folder(tmp_path / "r"))
+    assert [o.status for o in outcomes] == ["finished"] * 4
+    assert [[row["epoch"] for row in o.history] for o in outcomes] == [[1, 2, 3]] * 4
+    assert told.epochs == 4 * 3
+    exchanges = [(o, i) for o in outcomes for i, row in enumerate(o.history) if "taken_from" in row]
+    assert len(exchanges) == 2  # a quarter of four, after the first and the second epoch
+    by_id = {o.trial.trial_id: o for o in outcomes}
+    for heir, i in exchanges:
+        donor = by_id[heir.history[i]["taken_from"]]
+        ranks = sorted(outcomes, key=lambda o: o.history[i - 1]["frechet_pixels"])
+        assert (donor, heir) == (ranks[0], ranks[-1])
+        given, own = (o.history[number]["generator_learning_rate"] for o, number in ((donor, i - 1), (heir, i)))
+        assert 1e-4 <= own <= 1e-1
+        assert own != given or given in (1e-4, 1e-1)
+    for o in outcomes:
+        assert all(row["discriminator_learning_rate"] in (1e-4, 1e-3) for row in o.history)
+        with np.load(o.path / "checkpoints" / "last.npz") as stored:
+            rates = [float(stored[name]) for name in stored.files if name.endswith("learning_rate")]
+        last = [o.history[-1][name] for name in ("generator_learning_rate", "discriminator_learning_rate")]
+        assert rates == pytest.approx(last, rel=1e-6)
+        assert o.settings == {name: o.best[name] for name in o.trial.perturbed}
+
+
+def test_an_interrupted_population_goes_on_with_the_rates_it_had(ray_session, digits, tmp_path):
+    sets = {
+        "studies.gan.model.latent_dim": 4,
+        "studies.gan.train.learning_rate": {"uniform": [1e-4, 1e-2]},
+        "studies.gan.train.epochs": 2,
+        "studies.gan.sweep": {"trials": 2, "scheduler": "pbt"},
+    }
+    experiment = study_with(tmp_path, sets)
+    results = Folder(tmp_path / "r")
+    outcomes, _ = tune(experiment, digits, results)
+    stopped = outcomes[0].path
+    stored = folder.read_json(stopped / "config.json")
+    folder.write_json(stopped / "config.json", stored | {"train": stored["train"] | {"learning_rate": 5e-3}})
+    (stopped / "status.json").unlink()
+    again = search._as_it_stands(outcome.read(outcomes[0].trial, outcomes[0].key, results))
+    assert again.train.learning_rate == 5e-3
+    assert search._as_it_stands(outcomes[1].forget()).train == outcomes[1].trial.train
 
 
 def test_a_failed_trial_is_named_at_once_and_does_not_stop_the_others(ray_session, digits, tmp_path):

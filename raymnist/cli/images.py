@@ -13,27 +13,40 @@ from raymnist.errors import InputError, choices
 if TYPE_CHECKING:
     from raymnist.results import Results, Trial
 
+Source = Annotated[Path, typer.Argument(help="A results folder, or a .keras or .h5 file.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(help="A results folder.", show_default=False)]
 Study = Annotated[str | None, typer.Option(help="Whose best trial; needed where there are several.")]
 Out = Annotated[Path, typer.Option(help="A .png file for a grid, or an .npz file with uint8 images under the key x.")]
 
 
 def generate(
-    results: Folder,
+    source: Source,
     out: Out,
     count: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 100,
     study: Study = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    output_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Of a file: its values of black and white, where its last activation does not tell."),
+    ] = None,
 ) -> None:
-    """Make images with the best trial of a GAN study."""
+    """Make images with the best trial of a GAN study, or with a saved generator."""
     import raymnist
+    from raymnist.results import Results
     from raymnist.terminal import logging_to
     from raymnist.training import samples
 
     _check_suffix(out, ".png", ".npz")
-    trial = _best(raymnist.open(results), "generator", study)
     with logging_to(Path(os.devnull)):  # TensorFlow's greetings
-        images = trial.generate(count, seed)
+        opened = raymnist.open(source, output_range)
+        for option, value, needs in (
+            ("--study", study, "a results folder"),
+            ("--output-range", output_range, "a file"),
+        ):
+            if value is not None and isinstance(opened, Results) != (needs == "a results folder"):
+                raise InputError(f"{option}: belongs to {needs}, received {source}")
+        generator = _best(opened, "generator", study) if isinstance(opened, Results) else opened
+        images = generator.generate(count, seed)
     if out.suffix == ".png":
         samples.save_png(out, samples.mosaic(images))
     else:
@@ -51,13 +64,13 @@ def reconstruct(
     study: Study = None,
 ) -> None:
     """Draw test images above their reconstructions by the best trial of an autoencoder study."""
-    import raymnist
     from raymnist import datasets
+    from raymnist.results import Results
     from raymnist.terminal import logging_to
     from raymnist.training import samples
 
     _check_suffix(out, ".png")
-    opened = raymnist.open(results)
+    opened = Results(results)
     trial = _best(opened, "autoencoder", study)
     originals = datasets.load(opened.experiment.dataset).test[:count]
     with logging_to(Path(os.devnull)):

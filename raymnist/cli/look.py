@@ -20,9 +20,9 @@ Folders = Annotated[list[Path], typer.Argument(help="Results folders.", show_def
 
 def show(results: Folders) -> None:
     """Show the results table of each results folder, and one leaderboard of them all."""
-    import raymnist
+    from raymnist.results import Results
 
-    opened = [raymnist.open(path) for path in results]
+    opened = [Results(path) for path in results]
     for one in opened:
         if not one.table.empty:
             print_frame(f"{one.experiment.name}: results table", one.table.drop(columns=["ci_low", "ci_high", "seed"]))

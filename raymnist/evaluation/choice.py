@@ -8,6 +8,7 @@ from raymnist.config import Evaluation, Experiment, Generator
 from raymnist.errors import InputError, choices
 from raymnist.evaluation import clusterers, reducers
 from raymnist.models import MODELS
+from raymnist.models.saved import SUFFIXES
 
 
 def resolve(experiment: Experiment) -> Evaluation | None:
@@ -30,8 +31,9 @@ def resolve(experiment: Experiment) -> Evaluation | None:
     if encoder is not None and encoder not in of_kind["autoencoder"]:
         raise InputError(f"evaluation.encoder: {choices('autoencoder study', encoder, of_kind['autoencoder'])}")
     for generator in generators:
-        if generator.is_file and not Path(generator.name).is_file():
-            raise InputError(f"evaluation.generators: {generator.name}: expected a saved generator, found none")
+        path = Path(generator.name)
+        if generator.is_file and not (path.suffix in SUFFIXES and path.is_file()):
+            raise InputError(f"evaluation.generators: {path}: expected a saved generator, {' or '.join(SUFFIXES)}")
         if not generator.is_file and generator.name not in of_kind["generator"]:
             known = [*of_kind["generator"], "a path to a .keras or .h5 file"]
             raise InputError(f"evaluation.generators: {choices('generator study', generator.name, known)}")

@@ -17,10 +17,12 @@ import numpy as np
 from raymnist.datasets import Pixels
 from raymnist.errors import InputError
 from raymnist.models import networks
+from raymnist.models.keras_2 import layers_in, translate
 
 if TYPE_CHECKING:
     import keras
 
+SUFFIXES = (".keras", ".h5", ".hdf5")
 RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}  # of activations that have bounds
 SHAPING = ("Reshape", "Flatten", "Cropping2D", "UpSampling2D", "ZeroPadding2D", "Dropout")  # leave the range as it is
 
@@ -63,7 +65,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _refuse_code(config: Any, path: Path) -> None:
     """Refuse what would need code that is in the file, or on the machine that wrote it."""
-    for layer in _layers(config):
+    for layer in layers_in(config):
         name, module = layer["class_name"], layer.get("module")
         where = f"{path}: layer {layer['config'].get('name', name)!r}"
         if name == "Lambda":
@@ -74,29 +76,12 @@ def _refuse_code(config: Any, path: Path) -> None:
             )
 
 
-def _layers(config: Any) -> Iterator[dict[str, Any]]:
-    """Go through all serialised objects with a configuration, at any depth."""
-    if isinstance(config, dict):
-        if isinstance(config.get("class_name"), str) and isinstance(config.get("config"), dict):
-            yield config
-        for value in config.values():
-            yield from _layers(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _layers(value)
-
-
 @contextlib.contextmanager
 def _as_keras_3_reads_it(path: Path, config: dict[str, Any]) -> Iterator[Path]:
-    """Yield the file, or a copy without what Keras 3 does not know: `groups` of Keras 2's transposed convolutions."""
-    old = [
-        layer for layer in _layers(config) if layer["class_name"] == "Conv2DTranspose" and "groups" in layer["config"]
-    ]
-    if not old:
+    """Yield the file, or a copy of one that Keras 2 wrote, in the words of Keras 3."""
+    if not translate(config):
         yield path
         return
-    for layer in old:
-        del layer["config"]["groups"]
     with tempfile.TemporaryDirectory(prefix="raymnist-") as scratch:
         copy = Path(scratch) / path.name
         if path.suffix == ".keras":

@@ -58,8 +58,9 @@ class Report(tune.Callback):
         status = "finished" if result["epoch"] >= planned.train.epochs else "stopped"
         self._note(planned, status, **{name: result[name] for name in RAN_ON})
         self.progress.advance(planned.train.epochs - result["epoch"])
+        changed = {name: result[name] for name in planned.perturbed}
         settings = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-                             for name, value in planned.searched.items())  # fmt: skip
+                             for name, value in {**planned.searched, **changed}.items())  # fmt: skip
         score = f"{planned.metric} {result[planned.metric]:.4g}"
         self.progress.say(f"{planned.trial_id} {status} after epoch {result['epoch']}: {score}  ({settings})")
 

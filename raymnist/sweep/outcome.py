@@ -50,6 +50,12 @@ class Outcome:
         return (min if METRICS[metric].direction == "min" else max)(rows, key=lambda row: row[metric])
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The searched settings; those that changed as the trial went on, as they were at its best epoch."""
+        best = self.best or {}
+        return {name: best.get(name, value) for name, value in self.trial.searched.items()}
+
+    @property
     def seconds(self) -> float:
         """Seconds spent in training and scoring."""
         return sum(row["seconds"] for row in self.history)
@@ -66,7 +72,7 @@ class Outcome:
             "study": self.trial.study,
             "trial_id": self.trial.trial_id,
             "status": self.status,
-            **self.trial.searched,
+            **self.settings,
             "seed": self.trial.seed,
             "epochs_done": len(self.history),
             "best_epoch": best.get("epoch", ""),
@@ -130,6 +136,7 @@ def write_tables(outcomes: Iterable[Outcome], results: Folder) -> None:
                 "metric": best.trial.metric,
                 "value": best.best[best.trial.metric],
                 "epoch": best.best["epoch"],
-                **best.trial.model_dump(mode="json", include={"seed", "model", "train", "searched"}),
+                **best.trial.model_dump(mode="json", include={"seed", "model", "train"}),
+                "searched": best.settings,
             }
             folder.write_json(results.study(study) / "best.json", chosen)
