@@ -114,10 +114,11 @@ class Results:
 
     @cached_property
     def leaderboard(self) -> pd.DataFrame:
-        """A line per study's best, its scores on test images beside the floor; an empty cell is not known.
+        """A line per study's best and per saved generator, its scores on test images beside the floor.
 
-        Silhouette and the label scores are of the real images in this encoder's code, mixing is of this generator's
-        fakes with the real images, the floor of two halves of these; each in the first such space of the evaluation.
+        An empty cell is not known. Silhouette and the label scores are of the real images in this encoder's code,
+        mixing is of this generator's fakes with the real images, the floor of two halves of these; each in the first
+        such space of the evaluation.
         """
         lines = []
         for name in self.experiment.studies:
@@ -135,8 +136,14 @@ class Results:
             }
             line |= self._first_scores(chosen["trial_id"])
             lines.append(line | {"trials": len(of_study), "minutes": of_study["seconds"].sum() / 60})
+        evaluation = self.experiment.evaluation
+        for generator in (evaluation.generators or []) if evaluation else []:
+            if generator.is_file:
+                path = Path(generator.name)
+                line = {"study": path.stem, "best": path.name, "settings": "", "objective": ""}
+                lines.append(line | self._first_scores(path.name))
         columns = ["study", "best", "settings", "objective", "value", "epoch", *_SCORES, "trials", "minutes"]
-        board = pd.DataFrame(lines, columns=columns)
+        board = pd.DataFrame(lines, columns=columns).astype({"value": float, "epoch": "Int64", "trials": "Int64"})
         return board.drop(columns=[name for name in _SCORES if board[name].isna().all()])
 
     def _first_scores(self, trial_id: str) -> dict[str, float]:
@@ -172,9 +179,9 @@ _SCORES = ["silhouette", "ari", "nmi", "ami", "acc", "mixing", "floor"]
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.4g}"
-    return str(value)
+    if pd.isna(value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

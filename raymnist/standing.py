@@ -107,7 +107,7 @@ class Standing:
         if self.forgotten or self.all_forgotten or self.failures or self.folder.manifest.get("status") != "complete":
             return False
         stages = self.stages()
-        tables = self.folder.trials.is_file() and self.folder.history.is_file()
+        tables = not self.outcomes or (self.folder.trials.is_file() and self.folder.history.is_file())
         stored = self.folder.experiment
         is_the_same = stored.is_file() and experiment_file.load(stored) == self.experiment
         return tables and is_the_same and (stages is None or stages.is_complete())

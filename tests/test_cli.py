@@ -150,6 +150,27 @@ def test_generate_writes_a_grid_or_arrays(command, tiny_run, tmp_path):
         np.testing.assert_array_equal(stored["x"], tiny_run.best("gan").generate(7, seed=3))
 
 
+def test_generate_takes_a_saved_generator_alone(command, tiny_run, tmp_path):
+    trial = tiny_run.best("gan")
+    file = trial.path / "model.keras"
+    assert command("generate", file, "-n", 7, "--seed", 3, "--out", tmp_path / "x.npz")[0] == 0
+    with np.load(tmp_path / "x.npz") as stored:
+        np.testing.assert_array_equal(stored["x"], trial.generate(7, seed=3))
+    stated = ["--output-range", "-1", "1", "-n", 7, "--seed", 3, "--out", tmp_path / "half.npz"]
+    assert command("generate", file, *stated)[0] == 0
+    with np.load(tmp_path / "half.npz") as stored:
+        brighter = (trial.generate(7, seed=3).astype(float) / 255 + 1) / 2 * 255
+        assert np.abs(stored["x"] - brighter).max() <= 1
+    for arguments, message in (
+        ([file, "--study", "gan"], "--study: belongs to a results folder, received"),
+        ([tiny_run.folder.path, "--output-range", "0", "1"], "--output-range: belongs to a file, received"),
+        ([tmp_path / "none.h5"], "expected a saved Keras model, found none"),
+    ):
+        status, _, err = command("generate", *arguments, "--out", tmp_path / "y.png")
+        assert (status, err.count("\n")) == (2, 1)
+        assert message in err
+
+
 def test_reconstruct_draws_pairs_of_test_images(command, tiny_run, tmp_path):
     assert command("reconstruct", tiny_run.folder.path, "-n", 20, "--out", tmp_path / "pairs.png")[0] == 0
     assert imread(tmp_path / "pairs.png").shape[:2] == (4 * 56, 560)

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.image import imread
 
 import raymnist
-from raymnist import folder, pipeline
+from raymnist import experiment_file, folder, pipeline
 from raymnist.errors import InputError
 from raymnist.standing import Standing
 
@@ -276,6 +276,13 @@ def test_a_dry_run_holds_the_plan_against_what_is_there(tiny_file, copied):
         pipeline.dry_run(tiny_file, {"studies.gan.train.epochs": 3}, results=copied)
 
 
+def test_the_same_run_twice_gives_the_same_numbers(tiny_file, tiny_run, ray_session, tmp_path):
+    again = raymnist.run(tiny_file, results=tmp_path)
+    timings = ["seconds", "images_per_second"]
+    pd.testing.assert_frame_equal(again.history.drop(columns=timings), tiny_run.history.drop(columns=timings))
+    pd.testing.assert_frame_equal(again.table, tiny_run.table)
+
+
 def test_unlabelled_colour_images_of_another_size_go_the_whole_way(ray_session, tmp_path, rng):
     images = rng.integers(0, 256, (120, 13, 10, 3), dtype=np.uint8)
     np.savez(tmp_path / "noise.npz", x_train=images[:80], x_test=images[80:])
@@ -289,6 +296,12 @@ studies:
   gan:
     model: {{name: conv_gan, latent_dim: 3, generator_filters: 4, discriminator_filters: 4}}
     train: {{epochs: 1, batch_size: 16}}
+  dense:
+    model: {{name: dense_gan, latent_dim: 3, generator_units: [8], discriminator_units: [8]}}
+    train: {{epochs: 1, batch_size: 16}}
+  dcgan:
+    model: {{name: dcgan, latent_dim: 3, generator_filters: 4, discriminator_filters: 4}}
+    train: {{epochs: 1, batch_size: 16}}
 evaluation: {{features: [code, pixels], reducers: [none, pca], fit_on: both}}
 """
     (tmp_path / "colour.yaml").write_text(text)
@@ -296,8 +309,85 @@ evaluation: {{features: [code, pixels], reducers: [none, pca], fit_on: both}}
     assert results.manifest["status"] == "complete"
     assert set(results.table["metric"]) == {"silhouette", "mixing"}
     assert set(results.table["features"]) == {"code", "pixels"}
-    assert results.best("gan").generate(5).shape == (5, 13, 10, 3)
+    for gan in ("gan", "dense", "dcgan"):
+        assert results.best(gan).generate(5).shape == (5, 13, 10, 3)
     assert results.table["n_images"].max() == 80
+
+
+@pytest.mark.parametrize("name", sorted(set(experiment_file.bundled()) - {"quickstart"}))
+def test_a_bundled_experiment_runs_to_its_end(name, ray_session, tmp_path):
+    """As it is but for few images and epochs; the demo runs quickstart itself."""
+    experiment = experiment_file.load(name)
+    short = {"dataset": {"name": "digits", "limit": 100}}
+    for study in experiment.studies:
+        short |= {f"studies.{study}.train.epochs": 1, f"studies.{study}.train.batch_size": 32}
+        short |= {
+            f"studies.{study}.train.precision": "float32"
+        }  # the other one takes minutes without instructions for it
+        if experiment.studies[study].sweep:
+            short[f"studies.{study}.sweep.trials"] = 2
+    if experiment.evaluation:
+        short |= {"evaluation.images": 30, "evaluation.reducers": ["none", {"pca": {"dims": 3}}]}
+    results = raymnist.run(name, short, results=tmp_path)
+    assert results.manifest["status"] == "complete"
+    assert set(results.leaderboard["study"]) == set(experiment.studies) or not experiment.studies
+    if experiment.evaluation:
+        assert {"silhouette", "ari", "nmi", "mixing"} - {"mixing" if name == "autoencoder" else ""} <= set(
+            results.table["metric"]
+        )
+
+
+@pytest.fixture
+def pretrained(tiny_run, tmp_path):
+    """An experiment without studies: a saved generator, named from the experiment's own folder."""
+    shutil.copy(tiny_run.best("gan").path / "model.keras", tmp_path / "old.keras")
+    text = """
+name: pretrained
+dataset: {name: digits, limit: 100}
+evaluation: {generators: [old.keras], images: 50, reducers: [{pca: {dims: 3}}], fit_on: both}
+"""
+    (tmp_path / "pretrained.yaml").write_text(text)
+    return tmp_path / "pretrained.yaml"
+
+
+def test_a_saved_generator_is_evaluated_without_any_study(pretrained, tiny_run, ray_session, tmp_path, capsys):
+    results = raymnist.run(pretrained, results=tmp_path / "results")
+    assert results.manifest["status"] == "complete"
+    fakes = results.table[results.table["population"] != "real"]
+    assert set(fakes["trial_id"]) == {"old.keras"}
+    assert set(fakes["study"]) == {"old"}
+    (line,) = results.leaderboard.to_dict("records")
+    both = results.table[(results.table["population"] == "both") & (results.table["metric"] == "mixing")]
+    assert (line["study"], line["mixing"]) == ("old", both["value"].item())
+    assert "| old | old.keras |" in results.folder.leaderboard.read_text()
+    points = pd.read_parquet(results.folder.embeddings / "points")
+    pixels = np.stack(points[points["source"] == "fake"].sort_values("id")["pixels"].to_list())
+    expected = tiny_run.best("gan").generate(50, seed=0).reshape(50, -1)
+    np.testing.assert_array_equal(pixels, expected)
+
+    raymnist.run(pretrained, results=tmp_path / "results")
+    assert "nothing to do" in capsys.readouterr().out
+    started = results.manifest["started"]
+    raymnist.run(pretrained, results=tmp_path / "results", fresh=True)
+    assert results.manifest["started"] >= started
+    assert "nothing to do" not in capsys.readouterr().out
+    (tmp_path / "old.keras").write_bytes((tiny_run.best("gan").path / "generators/epoch_0001.keras").read_bytes())
+    raymnist.run(pretrained, results=tmp_path / "results")
+    assert "embedded 50 real images and 50 fakes by old.keras" in capsys.readouterr().out
+
+
+def test_a_saved_generator_that_cannot_be_used_is_refused_before_anything_is_written(
+    pretrained, ray_session, tmp_path, rng
+):
+    images = rng.integers(0, 256, (40, 13, 10), dtype=np.uint8)
+    np.savez(tmp_path / "small.npz", x_train=images, x_test=images)
+    for dry in (pipeline.dry_run, raymnist.run):
+        with pytest.raises(InputError, match=r"old\.keras: expected images \(13, 10, 1\), as those of the data set"):
+            dry(pretrained, {"dataset": str(tmp_path / "small.npz")}, results=tmp_path / "results")
+    (tmp_path / "old.keras").write_text("no model")
+    with pytest.raises(InputError, match=r"generators: .*old\.keras: expected a saved Keras model, received"):
+        raymnist.run(pretrained, results=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
 
 
 def test_results_open_to_trials_that_generate_and_reconstruct(tiny_run, digits):

@@ -83,8 +83,7 @@ def print_leaderboard(results: Iterable[Results]) -> None:
             line["experiment"] if len(results) > 1 else "",
             line["best"],
             *line["settings"].split(", "),
-            f"{line['objective']} {line['value']:.4g}",
-            f"at epoch {line['epoch']}",
+            *([f"{line['objective']} {line['value']:.4g}", f"at epoch {line['epoch']}"] if line["objective"] else []),
         ]
         for line in board.to_dict("records")
     ]
@@ -113,9 +112,11 @@ def print_frame(title: str, frame: pd.DataFrame) -> None:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.4g}"
-    return str(value)
+    import pandas as pd
+
+    if pd.isna(value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _first_line(part: Any) -> str:

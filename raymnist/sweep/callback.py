@@ -62,7 +62,8 @@ class Report(tune.Callback):
         settings = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
                              for name, value in {**planned.searched, **changed}.items())  # fmt: skip
         score = f"{planned.metric} {result[planned.metric]:.4g}"
-        self.progress.say(f"{planned.trial_id} {status} after epoch {result['epoch']}: {score}  ({settings})")
+        told = f"  ({settings})" if settings else ""
+        self.progress.say(f"{planned.trial_id} {status} after epoch {result['epoch']}: {score}{told}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note and name a trial that failed; the others go on."""
