@@ -77,8 +77,9 @@ def _find_files(experiment: Experiment, folder: Path) -> Experiment:
         beside = folder / name
         return str(beside) if not Path(name).is_file() and beside.is_file() else name
 
-    dataset = experiment.dataset.model_copy(update={"name": found(experiment.dataset.name)})
-    evaluation = experiment.evaluation
+    dataset, evaluation = experiment.dataset, experiment.evaluation
+    if dataset.name.endswith(".npz"):
+        dataset = dataset.model_copy(update={"name": found(dataset.name)})
     if evaluation and evaluation.generators:
         generators = [
             generator.model_copy(update={"name": found(generator.name)}) if generator.is_file else generator

@@ -152,7 +152,10 @@ def test_experiments_are_frozen(tmp_path):
             {"studies.gan.model.name": "wgan"},
             "unknown model 'wgan'; choose from conv_autoencoder, conv_gan, dcgan, dense_gan",
         ),
-        ({"dataset": "cifar"}, "unknown dataset 'cifar'; choose from a path to a .npz file, digits, mnist"),
+        (
+            {"dataset": "cifar"},
+            "unknown dataset 'cifar'; choose from a path to a .npz file, digits, fashion_mnist, mnist",
+        ),
         ({"dataset.limit": 5}, "dataset.limit: expected greater than or equal to 20"),
         (
             {"name": "../up"},
@@ -302,3 +305,22 @@ def test_parts_are_read_in_each_form():
         ("pca", {"dims": 3}),
         ("pca", {"dims": 3}),
     ]
+
+
+def test_files_are_looked_for_from_the_working_directory_then_beside_the_experiment(tmp_path, monkeypatch):
+    here, beside = tmp_path / "here", tmp_path / "beside"
+    for folder in (here, beside):
+        folder.mkdir()
+        for name in ("images.npz", "both.h5", "digits"):
+            (folder / name).touch()
+    (beside / "only.h5").touch()
+    (here / "images.npz").unlink()
+    monkeypatch.chdir(here)
+    text = "name: a\nevaluation: {generators: [both.h5, only.h5, none.h5]}\n"
+    (beside / "e.yaml").write_text(text + "dataset: images.npz\n")
+    experiment = experiment_file.load("../beside/e.yaml")
+    found = [generator.name for generator in experiment.evaluation.generators]
+    assert found == ["both.h5", "../beside/only.h5", "none.h5"]
+    assert experiment.dataset.name == "../beside/images.npz"
+    (beside / "e.yaml").write_text(text)
+    assert experiment_file.load("../beside/e.yaml").dataset.name == "digits"

@@ -241,8 +241,9 @@ RESUME = """
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_trial_resumed_in_a_new_process_ends_as_one_that_never_stopped(name, digits, tmp_path):
-    arguments = "model={'dropout': 0.4}" if name == "conv_gan" else ""
-    trial = a_trial(name, model={"dropout": 0.4} if name == "conv_gan" else {})
+    model = {} if name == "conv_autoencoder" else {"dropout": 0.4, "ema": 0.5}
+    arguments = f"model={model}"
+    trial = a_trial(name, model=model)
     whole, stopped = Training(trial, digits), None
     for _ in range(4):
         whole.epoch()

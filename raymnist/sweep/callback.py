@@ -11,6 +11,7 @@ from ray import cloudpickle, tune
 from raymnist import folder
 from raymnist.config import TrialConfig
 from raymnist.folder import Folder
+from raymnist.metrics import METRICS
 from raymnist.sweep.outcome import RAN_ON
 
 
@@ -49,8 +50,8 @@ class Report(tune.Callback):
         before = self.epochs.get(planned.trial_id, 0)
         self.epochs[planned.trial_id] = result["epoch"]
         self.progress.advance(result["epoch"] - before)
-        score = f"{planned.metric} {result[planned.metric]:.4g}"
-        self.progress.look(f"{planned.trial_id} epoch {result['epoch']} of {planned.train.epochs}: {score}")
+        told = ", ".join(f"{name} {value:.4g}" for name, value in result.items() if name in METRICS)
+        self.progress.look(f"{planned.trial_id} epoch {result['epoch']} of {planned.train.epochs}: {told}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note a trial that trained to its end, or that the scheduler stopped."""
