@@ -15,6 +15,7 @@ The stages, in the order in which an experiment passes through them:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +43,10 @@ def run(
     fresh: forget earlier results, all of them (True) or those of the named studies. address: a Ray cluster to join.
     Raises InputError, before anything is scheduled or written, when the input is wrong.
     """
-    from raymnist import pipeline
+    from raymnist.terminal import logging_to
 
+    with logging_to(Path(os.devnull)):  # loggers keep the stream they find; in a notebook it would be the notebook's
+        from raymnist import pipeline
     return pipeline.run(source, set, results=results, fresh=fresh, address=address)
 
 
