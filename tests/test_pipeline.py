@@ -314,8 +314,7 @@ evaluation: {{features: [code, pixels], reducers: [none, pca], fit_on: both}}
     assert results.table["n_images"].max() == 80
 
 
-# The demo runs quickstart, the README's test real_vs_fake_small, which has the parts of real_vs_fake, and the notebook's
-# test clustering.
+# By the demo, the README's test (real_vs_fake_small, which has the parts of real_vs_fake) and the notebook's.
 RUN_ELSEWHERE = {"quickstart", "real_vs_fake_small", "real_vs_fake", "clustering"}
 
 
