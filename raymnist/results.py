@@ -179,6 +179,8 @@ _SCORES = ["silhouette", "ari", "nmi", "ami", "acc", "mixing", "floor"]
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return str(value).replace(" ", "")
     if pd.isna(value):
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

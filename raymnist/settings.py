@@ -48,7 +48,9 @@ def validate(kind: type[S], data: Any, where: str) -> S:
             problem = first["msg"].removeprefix("Value error, ")
         elif first["type"] == "union_tag_invalid":
             problem = f"expected {first['ctx']['expected_tags']}, received {first['ctx']['tag']!r}"
-        elif first["type"] in ("missing", "union_tag_not_found"):
+        elif first["type"] == "union_tag_not_found":
+            problem = f"expected a name, received {first['input']!r}"
+        elif first["type"] == "missing":
             problem = "missing; expected a value"
         elif first["type"] == "string_pattern_mismatch":
             first_of_all = "the first a letter or digit"

@@ -188,7 +188,7 @@ def test_experiments_are_frozen(tmp_path):
         ({"evaluation.generators": ["wgan"]}, "unknown generator study 'wgan'; choose from a path to a .keras or .h5"),
         (
             {"evaluation.generators": ["wgan.h5"]},
-            "evaluation.generators: wgan.h5: expected a saved generator, .keras or .h5",
+            "evaluation.generators: wgan.h5: expected a file .keras or .h5 or .hdf5, found none",
         ),
         ({"evaluation.generators": [{"name": "a.h5", "output_range": [1, 0]}]}, "expected the lower value first"),
         ({"evaluation.generators": [{"name": "gan", "output_range": [0, 1]}]}, "output_range: belongs to a saved file"),

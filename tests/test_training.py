@@ -53,6 +53,7 @@ def test_an_epoch_of_the_autoencoder_equals_plain_keras_on_the_same_batches(digi
     [
         ("conv_gan", {"dropout": 0.0}, {}),
         ("conv_gan", {"dropout": 0.0, "generator_batch_norm": True, "label_smoothing": 0.1}, {}),
+        ("conv_gan", {"dropout": 0.0, "discriminator_batch_norm": True}, {}),
         ("dense_gan", {}, {}),
         ("dense_gan", {}, {"generator_learning_rate": 3e-3, "discriminator_learning_rate": 2e-4}),
     ],

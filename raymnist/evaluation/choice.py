@@ -33,7 +33,8 @@ def resolve(experiment: Experiment) -> Evaluation | None:
     for generator in generators:
         path = Path(generator.name)
         if generator.is_file and not (path.suffix in SUFFIXES and path.is_file()):
-            raise InputError(f"evaluation.generators: {path}: expected a saved generator, {' or '.join(SUFFIXES)}")
+            found = "one of another kind" if path.is_file() else "a folder" if path.is_dir() else "none"
+            raise InputError(f"evaluation.generators: {path}: expected a file {' or '.join(SUFFIXES)}, found {found}")
         if not generator.is_file and generator.name not in of_kind["generator"]:
             known = [*of_kind["generator"], "a path to a .keras or .h5 file"]
             raise InputError(f"evaluation.generators: {choices('generator study', generator.name, known)}")

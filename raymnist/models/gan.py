@@ -5,7 +5,9 @@ Source: Goodfellow et al., Generative Adversarial Nets, 2014, with the non-satur
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,7 +114,8 @@ class GAN(Model):
         """The generator's loss: a batch of fakes that should be taken for real."""
         from keras import ops
 
-        logits = self.judge(self.fakes(images.shape[0], training=True))
+        with _frozen(self.discriminator):
+            logits = self.judge(self.fakes(images.shape[0], training=True))
         return {"loss": ops.mean(ops.binary_crossentropy(ops.ones_like(logits), logits, from_logits=True))}
 
     def phases(self) -> list[Phase]:
@@ -145,3 +148,18 @@ class GAN(Model):
             *self.discriminator_optimizer.variables,
             self.noise_seed.state,
         ]
+
+
+@contextlib.contextmanager
+def _frozen(network: keras.Model) -> Iterator[None]:
+    """Let batch normalisation use its averages and leave them, as in a network that Keras does not train."""
+    from keras import layers
+
+    normal = [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
+    for layer in normal:
+        layer.trainable = False
+    try:
+        yield
+    finally:
+        for layer in normal:
+            layer.trainable = True

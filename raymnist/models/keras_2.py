@@ -9,37 +9,66 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-
-def layers_in(config: Any) -> Iterator[dict[str, Any]]:
-    """Go through all serialised objects with a configuration of their own, at any depth."""
-    if isinstance(config, dict):
-        if isinstance(config.get("class_name"), str) and isinstance(config.get("config"), dict):
-            yield config
-        for value in config.values():
-            yield from layers_in(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from layers_in(value)
+NETWORKS = ("Sequential", "Functional", "Model")
 
 
-def translate(config: dict[str, Any]) -> bool:
-    """Put a model's description, in place, into the words of Keras 3; tells whether that changed anything."""
-    layers = list(layers_in(config))
-    has_input = any(layer["class_name"] == "InputLayer" for layer in layers)
-    changed = False
-    for layer in layers:
-        name, settings = layer["class_name"], layer["config"]
-        before = dict(settings)
-        if name == "InputLayer" and "batch_input_shape" in settings:
-            settings["batch_shape"] = settings.pop("batch_input_shape")
-            settings.pop("ragged", None)
-        if has_input:
-            settings.pop("batch_input_shape", None)  # of a first layer; the input says it already
-        if name == "Conv2DTranspose":
-            settings.pop("groups", None)  # always 1
-        if name == "LeakyReLU" and "alpha" in settings:
-            settings["negative_slope"] = settings.pop("alpha")
-        if name == "BatchNormalization" and isinstance(settings["axis"], list):
-            (settings["axis"],) = settings["axis"]
-        changed |= settings != before
-    return changed
+def layers_of(network: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Go through a network's description and those of its layers, at any depth."""
+    yield network
+    config = network["config"]
+    inner = config.get("layers", []) if isinstance(config, dict) else config
+    for layer in inner if network["class_name"] in NETWORKS else []:
+        yield from layers_of(layer)
+
+
+def translate(network: dict[str, Any]) -> bool:
+    """Put a network's description, in place, into the words of Keras 3; tells whether that changed anything."""
+    before = str(network)
+    for layer in list(layers_of(network)):
+        name, config = layer["class_name"], layer["config"]
+        if not isinstance(config, dict):
+            continue
+        if isinstance(config.get("dtype"), dict) and "name" in config["dtype"].get("config", {}):
+            config["dtype"] = config["dtype"]["config"]["name"]  # a policy such as mixed_float16
+        if name == "Sequential":
+            _give_input(config["layers"])
+        elif name in NETWORKS:
+            _renumber_calls(config)
+            if ".engine." in layer.get("module", ""):
+                layer["module"] = "keras.src.models.functional"
+        elif name == "InputLayer" and "batch_input_shape" in config:
+            config["batch_shape"] = config.pop("batch_input_shape")
+            config.pop("ragged", None)
+        elif name in ("Conv2DTranspose", "SeparableConv2D"):
+            config.pop("groups", None)  # always 1
+        elif name == "LeakyReLU" and "alpha" in config:
+            config["negative_slope"] = config.pop("alpha")
+        elif name == "BatchNormalization" and isinstance(config["axis"], list):
+            (config["axis"],) = config["axis"]
+    return str(network) != before
+
+
+def _give_input(layers: list[dict[str, Any]]) -> None:
+    """Say the shape of the input by an InputLayer, which the first layer said by itself."""
+    shapes = [layer["config"].pop("batch_input_shape", None) for layer in layers if layer["class_name"] != "InputLayer"]
+    if layers and layers[0]["class_name"] != "InputLayer" and shapes[0]:
+        module = {"module": "keras.layers", "registered_name": None} if "module" in layers[0] else {}
+        config = {"batch_shape": shapes[0], "dtype": "float32", "name": "input"}
+        layers.insert(0, {"class_name": "InputLayer", "config": config, **module})
+
+
+def _renumber_calls(config: dict[str, Any]) -> None:
+    """Count the calls of each layer from 0: Keras 2 counted the one by which a network inside was built."""
+    once = {layer["name"] for layer in config["layers"] if len(layer.get("inbound_nodes", [])) <= 1}
+
+    def renumber(places: Any) -> None:
+        if not isinstance(places, list):
+            return
+        if len(places) >= 3 and isinstance(places[0], str) and places[0] in once:
+            places[1] = 0
+        for place in places:
+            renumber(place)
+
+    renumber(config.get("output_layers"))
+    for layer in config["layers"]:
+        renumber(layer.get("inbound_nodes"))

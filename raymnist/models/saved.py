@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 import tempfile
 import zipfile
@@ -17,7 +18,7 @@ import numpy as np
 from raymnist.datasets import Pixels
 from raymnist.errors import InputError
 from raymnist.models import networks
-from raymnist.models.keras_2 import layers_in, translate
+from raymnist.models.keras_2 import NETWORKS, layers_of, translate
 
 if TYPE_CHECKING:
     import keras
@@ -40,7 +41,10 @@ def load(path: Path) -> keras.Model:
         config = _read_config(path)
         _refuse_code(config, path)
         with _as_keras_3_reads_it(path, config) as readable:
-            return keras.saving.load_model(readable, compile=False, safe_mode=True)
+            network = keras.saving.load_model(readable, compile=False, safe_mode=True)
+        if not isinstance(network, keras.Model):
+            raise InputError(f"{path}: expected a saved Keras model, received a {type(network).__name__}")
+        return network
     except InputError:
         raise
     except Exception as error:  # a damaged file fails in zipfile, h5py, JSON or Keras, each with errors of its own
@@ -63,17 +67,19 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _refuse_code(config: Any, path: Path) -> None:
-    """Refuse what would need code that is in the file, or on the machine that wrote it."""
-    for layer in layers_in(config):
-        name, module = layer["class_name"], layer.get("module")
-        where = f"{path}: layer {layer['config'].get('name', name)!r}"
+def _refuse_code(config: dict[str, Any], path: Path) -> None:
+    """Refuse what would need code that is in the file, or on the machine that wrote it; Keras's safe mode does too."""
+    import keras
+
+    for layer in layers_of(config):
+        name = layer["class_name"]
+        where = (
+            f"{path}: layer {layer['config'].get('name', name)!r}" if isinstance(layer["config"], dict) else f"{path}"
+        )
         if name == "Lambda":
             raise InputError(f"{where} is a Lambda, which would run code from the file; it is not loaded")
-        if layer.get("registered_name") and (module is None or not module.startswith(("keras", "builtins"))):
-            raise InputError(
-                f"{where} is of the custom class {layer['registered_name']!r}; expected Keras's own layers"
-            )
+        if name not in NETWORKS and not hasattr(keras.layers, name):
+            raise InputError(f"{where} is of the custom class {name!r}; expected Keras's own layers")
 
 
 @contextlib.contextmanager
@@ -121,6 +127,10 @@ class SavedGenerator:
         inputs, outputs = network.input_shape, network.output_shape
         if not isinstance(inputs, tuple) or len(inputs) != 2 or None in inputs[1:]:
             raise InputError(f"{path}: expected a generator with one input [latent_dim], received the input {inputs}")
+        if output_range is not None:
+            finite = len(output_range) == 2 and all(math.isfinite(value) for value in output_range)
+            if not finite or output_range[0] >= output_range[1]:
+                raise InputError(f"output range: expected two numbers, the lower first, received {tuple(output_range)}")
         shape = _image_shape(outputs)
         if shape is None:
             raise InputError(
@@ -138,6 +148,8 @@ class SavedGenerator:
         """Make uint8 images [count, H, W, C] from the noise of `seed`."""
         black, white = self.output_range
         images = networks.apply(self.network, networks.noise(count, self.latent_dim, seed, first_chunk))
+        if not np.isfinite(images).all():
+            raise InputError(f"{self.path}: expected images, received numbers that are not finite from the network")
         return networks.to_pixels((images.reshape(count, *self.shape) - black) / np.float32(white - black))
 
 
@@ -164,10 +176,15 @@ def _range_of(network: keras.Model) -> tuple[float, float] | None:
         elif activation in RANGES:
             low, high = RANGES[activation]
             return low * scale + offset, high * scale + offset
-        elif type(layer).__name__ == "Rescaling" and isinstance(layer.scale, (int, float)) and layer.scale > 0:
+        elif type(layer).__name__ == "Rescaling" and _is_rising(layer):
             scale, offset = scale * layer.scale, offset + scale * layer.offset
             tensor = layer.input
         elif type(layer).__name__ in SHAPING or (type(layer).__name__ == "Activation" and activation == "linear"):
             tensor = layer.input
         else:
             return None
+
+
+def _is_rising(rescaling: Any) -> bool:
+    """Tell whether a Rescaling layer maps all pixels alike, and black below white."""
+    return all(isinstance(value, (int, float)) for value in (rescaling.scale, rescaling.offset)) and rescaling.scale > 0

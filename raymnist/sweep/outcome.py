@@ -136,7 +136,8 @@ def write_tables(outcomes: Iterable[Outcome], results: Folder) -> None:
                 "metric": best.trial.metric,
                 "value": best.best[best.trial.metric],
                 "epoch": best.best["epoch"],
-                **best.trial.model_dump(mode="json", include={"seed", "model", "train"}),
+                **best.trial.model_dump(mode="json", include={"seed", "model"}),
+                "train": best.trial.train.model_dump() | {name: best.settings[name] for name in best.trial.perturbed},
                 "searched": best.settings,
             }
             folder.write_json(results.study(study) / "best.json", chosen)

@@ -80,6 +80,11 @@ def _refuse_what_does_nothing(study: Study, where: str) -> None:
                 f"{where}.{path}: pbt changes settings while a model trains; expected choice, uniform or loguniform of "
                 f"{', '.join(PERTURBABLE)}, received {domain}"
             )
+    perturb_every, epochs = study.sweep.scheduler.perturb_every or 1, study.train["epochs"]
+    if perturb_every >= epochs:
+        raise InputError(
+            f"{where}.sweep.scheduler.perturb_every: expected fewer than the {epochs} epochs, received {perturb_every}"
+        )
     if (study.sweep.trials or DEFAULT_TRIALS) < 2:
         raise InputError(f"{where}.sweep.trials: pbt needs a population; expected at least 2, received 1")
 

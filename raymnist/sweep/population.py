@@ -17,7 +17,8 @@ def population(
 ) -> PopulationBasedTraining:
     """Make the scheduler for trials whose rates stand in their Tune configuration under `planned.rates`.
 
-    All trials wait for each other at an exchange, so that a trial is compared with others of the same age.
+    Trials do not wait for each other, as Tune's synchronous way waits for ever when a trial fails, or when interrupted
+    trials go on. A trial is compared with what the others reported last.
     domains: of the searched settings, by the last part of their name. every: epochs from one look at the objective to
     the next, the only moments at which an exchange is possible.
     """
@@ -32,7 +33,6 @@ def population(
         quantile_fraction=settings.quantile,
         resample_probability=settings.resample_probability,
         custom_explore_fn=lambda config: _within_bounds(config, domains),
-        synch=True,
         log_config=False,
     )
 
@@ -46,5 +46,6 @@ def _within_bounds(config: dict[str, Any], domains: dict[str, Domain]) -> dict[s
     rates = config["planned"]["rates"]
     for name, domain in domains.items():
         if not domain.finite:
-            rates[name] = min(max(rates[name], domain.arguments[0]), domain.arguments[1])
+            low, high = (float(bound) for bound in domain.arguments)  # Tune rounds what multiplies a whole number
+            rates[name] = min(max(rates[name], low), high)
     return config

@@ -65,7 +65,7 @@ class StudyTrainable(tune.Trainable):
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Take the weights of another trial, or its own again after a pause."""
-        self.training.take_over(Path(checkpoint_dir) / "state.npz")
+        self.folder.take_over(self.training, Path(checkpoint_dir) / "state.npz")
 
     def step(self) -> dict[str, Any]:
         """Train until the objective is known again; nothing, if all epochs were already done."""

@@ -120,7 +120,12 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint (`.npz`): every variable, the history and the trial's configuration."""
-        state = {"history": self.history, "best": self.best, "trial": self.trial.model_dump(mode="json")}
+        state = {
+            "history": self.history,
+            "best": self.best,
+            "taken_from": self.taken_from,
+            "trial": self.trial.model_dump(mode="json"),
+        }
         arrays = {f"{i:04d} {variable.path}": np.asarray(variable) for i, variable in enumerate(self.model.variables)}
         with folder.replacing(path) as draft:
             np.savez(draft, allow_pickle=False, state=np.asarray(json.dumps(state)), **arrays)
@@ -131,7 +136,7 @@ class Training:
         Raises ValueError if their shapes differ.
         """
         state = self._load(path)
-        self.history, self.best = state["history"], state["best"]
+        self.history, self.best, self.taken_from = state["history"], state["best"], state["taken_from"]
 
     def take_over(self, path: Path) -> None:
         """Go on with the variables of a checkpoint, which may be another trial's, at this trial's own rates.
@@ -139,7 +144,8 @@ class Training:
         The history stays this trial's own. Raises ValueError as `restore` does.
         """
         donor = self._load(path)["trial"]["trial_id"]
-        self.taken_from = donor if donor != self.trial.trial_id else None
+        if donor != self.trial.trial_id:
+            self.taken_from = donor
 
     def _load(self, path: Path) -> dict[str, Any]:
         """Assign all variables, except that the optimizers' rates stay those of the configuration."""
@@ -181,6 +187,11 @@ class TrialFolder:
             with folder.replacing(self.path) as emptied:
                 emptied.mkdir()
         folder.write_json(config, {"key": self.key, **training.trial.model_dump(mode="json")})
+
+    def take_over(self, training: Training, path: Path) -> None:
+        """Go on with the variables of a checkpoint, and keep that at once."""
+        training.take_over(path)
+        training.save(self.checkpoint)
 
     def epoch(self, training: Training) -> Row:
         """Train one epoch and write what is due: samples, the saved generator, the best network, the checkpoint."""
