@@ -258,6 +258,13 @@ SEARCH = {"studies.gan.sweep.trials": 2}
         ),
         (
             {
+                "studies.gan.train": {"learning_rate": {"choice": [1e-3, 1e-2]}, "epochs": 5},
+                "studies.gan.sweep": {"scheduler": {"name": "pbt", "perturb_every": 5}},
+            },
+            "sweep.scheduler.perturb_every: expected fewer than the 5 epochs, received 5",
+        ),
+        (
+            {
                 "studies.gan.train.learning_rate": {"choice": [1e-3, 1e-2]},
                 "studies.gan.sweep": {"scheduler": "pbt", "searcher": "grid"},
             },

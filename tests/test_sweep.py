@@ -11,6 +11,7 @@ from raymnist.folder import Folder
 from raymnist.sweep import outcome, plan, resources, search
 from raymnist.sweep.outcome import Outcome, best_of
 from raymnist.sweep.resources import Request
+from raymnist.training.loop import Training, TrialFolder
 
 STUDY = """
 name: a
@@ -190,61 +191,69 @@ def test_asha_stops_worse_trials_early_and_every_trial_is_accounted_for(ray_sess
     assert chosen.best["frechet_pixels"] == min(row["frechet_pixels"] for o in outcomes for row in o.history)
 
 
+def population(tmp_path, rate, **sweep):
+    """A study of tiny DCGANs whose generator's rate is perturbed."""
+    study = {
+        "model": {"name": "dcgan", "latent_dim": 4, "generator_filters": 4, "discriminator_filters": 4},
+        "train": {"epochs": 4, "batch_size": 64, "generator_learning_rate": rate},
+        "sweep": {"trials": 4, "scheduler": {"name": "pbt", "perturb_every": 1}, **sweep},
+        "resources": {"gpus": 0},
+    }
+    return study_with(tmp_path, {"studies.gan": study})
+
+
 def test_population_based_training_perturbs_the_rates_that_the_optimizers_then_have(ray_session, digits, tmp_path):
-    """Trials that fall behind go on from a better one's weights, at rates of their own within the domains."""
-    sets = {
-        "studies.gan": {
-            "model": {"name": "dcgan", "latent_dim": 4, "generator_filters": 4, "discriminator_filters": 4},
-            "train": {
-                "epochs": 3,
-                "batch_size": 64,
-                "generator_learning_rate": {"loguniform": [1e-4, 1e-1]},
-                "discriminator_learning_rate": {"choice": [1e-4, 1e-3]},
-            },
-            "sweep": {"trials": 4, "scheduler": {"name": "pbt", "perturb_every": 1}},
-            "resources": {"gpus": 0},
-        }
-    }
-    outcomes, told = tune(study_with(tmp_path, sets), digits, Folder(tmp_path / "r"))
-    assert [o.status for o in outcomes] == ["finished"] * 4
-    assert [[row["epoch"] for row in o.history] for o in outcomes] == [[1, 2, 3]] * 4
-    assert told.epochs == 4 * 3
-    exchanges = [(o, i) for o in outcomes for i, row in enumerate(o.history) if "taken_from" in row]
-    assert len(exchanges) == 2  # a quarter of four, after the first and the second epoch
-    by_id = {o.trial.trial_id: o for o in outcomes}
-    for heir, i in exchanges:
-        donor = by_id[heir.history[i]["taken_from"]]
-        ranks = sorted(outcomes, key=lambda o: o.history[i - 1]["frechet_pixels"])
-        assert (donor, heir) == (ranks[0], ranks[-1])
-        given, own = (o.history[number]["generator_learning_rate"] for o, number in ((donor, i - 1), (heir, i)))
-        assert 1e-4 <= own <= 1e-1
-        assert own != given or given in (1e-4, 1e-1)
-    for o in outcomes:
-        assert all(row["discriminator_learning_rate"] in (1e-4, 1e-3) for row in o.history)
-        with np.load(o.path / "checkpoints" / "last.npz") as stored:
-            rates = [float(stored[name]) for name in stored.files if name.endswith("learning_rate")]
-        last = [o.history[-1][name] for name in ("generator_learning_rate", "discriminator_learning_rate")]
-        assert rates == pytest.approx(last, rel=1e-6)
-        assert o.settings == {name: o.best[name] for name in o.trial.perturbed}
-
-
-def test_an_interrupted_population_goes_on_with_the_rates_it_had(ray_session, digits, tmp_path):
-    sets = {
-        "studies.gan.model.latent_dim": 4,
-        "studies.gan.train.learning_rate": {"uniform": [1e-4, 1e-2]},
-        "studies.gan.train.epochs": 2,
-        "studies.gan.sweep": {"trials": 2, "scheduler": "pbt"},
-    }
-    experiment = study_with(tmp_path, sets)
+    """Trials that fall behind go on from a better one's weights, at rates of their own within the domain."""
+    experiment = population(tmp_path, {"loguniform": [1e-4, 1e-1]})
     results = Folder(tmp_path / "r")
+    outcomes, told = tune(experiment, digits, results)
+    assert [o.status for o in outcomes] == ["finished"] * 4
+    assert [[row["epoch"] for row in o.history] for o in outcomes] == [[1, 2, 3, 4]] * 4
+    assert told.epochs == 4 * 4
+    exchanges = [(o, i) for o in outcomes for i, row in enumerate(o.history) if "taken_from" in row]
+    assert exchanges
+    for heir, i in exchanges:
+        assert heir.history[i]["taken_from"] in {o.trial.trial_id for o in outcomes} - {heir.trial.trial_id}
+        assert heir.history[i]["generator_learning_rate"] != heir.history[i - 1]["generator_learning_rate"]
+    for o in outcomes:
+        rates = [row["generator_learning_rate"] for row in o.history]
+        assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+        changed = {i for i in range(1, 4) if rates[i] != rates[i - 1]}
+        assert changed == {i for heir, i in exchanges if heir is o}
+        with np.load(o.path / "checkpoints" / "last.npz") as stored:
+            effective = [float(stored[name]) for name in stored.files if name.endswith("learning_rate")]
+        assert effective == pytest.approx([rates[-1], 1e-4], rel=1e-6)
+        assert o.settings == {"generator_learning_rate": o.best["generator_learning_rate"]}
+    outcome.write_tables(outcomes, results)
+    best = folder.read_json(results.study("gan") / "best.json")
+    assert best["searched"].items() <= best["train"].items()
+
+
+def test_an_interrupted_population_goes_on_at_the_rates_it_had(ray_session, digits, tmp_path):
+    experiment = population(tmp_path, {"choice": [1e-4, 1e-3]}, trials=2, every=2)
+    results = Folder(tmp_path / "r")
+    for number, trial in enumerate(trials_of(experiment)):
+        train = trial.train.model_copy(update={"generator_learning_rate": (1e-4, 1e-3)[number]})
+        training = Training(trial.model_copy(update={"train": train}), digits)
+        left = TrialFolder(results.trial("gan", trial.trial_id), plan.trial_key(trial, digits.sha256))
+        left.begin(training)
+        left.epoch(training)
+        left.epoch(training)
     outcomes, _ = tune(experiment, digits, results)
-    stopped = outcomes[0].path
-    stored = folder.read_json(stopped / "config.json")
-    folder.write_json(stopped / "config.json", stored | {"train": stored["train"] | {"learning_rate": 5e-3}})
-    (stopped / "status.json").unlink()
-    again = search._as_it_stands(outcome.read(outcomes[0].trial, outcomes[0].key, results))
-    assert again.train.learning_rate == 5e-3
-    assert search._as_it_stands(outcomes[1].forget()).train == outcomes[1].trial.train
+    assert [o.status for o in outcomes] == ["finished"] * 2
+    assert [[row["epoch"] for row in o.history] for o in outcomes] == [[1, 2, 3, 4]] * 2
+    for o, rate in zip(outcomes, (1e-4, 1e-3), strict=True):
+        assert o.history[2]["generator_learning_rate"] == rate
+
+
+def test_a_failed_trial_does_not_hold_up_its_population(ray_session, digits, tmp_path):
+    experiment = population(tmp_path, {"choice": [1e-4, 1e-3]}, trials=3)
+    trials = trials_of(experiment)
+    broken = trials[1].train.model_copy(update={"generator_learning_rate": 1e30})
+    trials[1] = trials[1].model_copy(update={"train": broken})
+    outcomes, _ = tune(experiment, digits, Folder(tmp_path / "r"), trials=trials)
+    assert [o.status for o in outcomes] == ["finished", "failed", "finished"]
+    assert [len(o.history) for o in outcomes if o.status == "finished"] == [4, 4]
 
 
 def test_a_failed_trial_is_named_at_once_and_does_not_stop_the_others(ray_session, digits, tmp_path):
