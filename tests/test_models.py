@@ -77,7 +77,8 @@ def test_the_conv_gan_has_the_layers_of_its_description():
         ("Activation", (1,), 0),
     ]
     drops = [layer.rate for layer in model.discriminator.layers if isinstance(layer, layers.Dropout)]
-    slopes = {layer.negative_slope for layer in model.generator.layers if isinstance(layer, layers.LeakyReLU)}
+    every = [*model.generator.layers, *model.discriminator.layers]
+    slopes = {layer.negative_slope for layer in every if isinstance(layer, layers.LeakyReLU)}
     assert drops == [0.4, 0.4]
     assert slopes == {0.2}
 
@@ -137,15 +138,26 @@ def test_the_dense_gan_has_the_layers_of_its_description():
         ("Activation", (28, 28, 1), 0),
     ]
     assert model.discriminator.count_params() == 1_460_225
-    shapes = [line for line in outline(model.discriminator) if line[0] in ("Flatten", "Dense", "Activation")]
-    assert shapes == [
+    assert outline(model.discriminator) == [
         ("Flatten", (784,), 0),
         ("Dense", (1024,), 803_840),
+        ("LeakyReLU", (1024,), 0),
+        ("Dropout", (1024,), 0),
         ("Dense", (512,), 524_800),
+        ("LeakyReLU", (512,), 0),
+        ("Dropout", (512,), 0),
         ("Dense", (256,), 131_328),
+        ("LeakyReLU", (256,), 0),
+        ("Dropout", (256,), 0),
         ("Dense", (1,), 257),
         ("Activation", (1,), 0),
     ]
+    every = [*model.generator.layers, *model.discriminator.layers]
+    assert {layer.negative_slope for layer in every if isinstance(layer, layers.LeakyReLU)} == {0.2}
+    assert {layer.momentum for layer in every if isinstance(layer, layers.BatchNormalization)} == {0.8}
+    assert {layer.rate for layer in every if isinstance(layer, layers.Dropout)} == {0}
+    dropping = build("dense_gan", dropout=0.3).discriminator
+    assert {layer.rate for layer in dropping.layers if isinstance(layer, layers.Dropout)} == {0.3}
 
 
 def test_the_dcgan_has_the_layers_of_the_tutorial():
@@ -180,9 +192,10 @@ def test_the_dcgan_has_the_layers_of_the_tutorial():
         ("Dense", (1,), 6_273),
         ("Activation", (1,), 0),
     ]
-    slopes = [layer.negative_slope for layer in model.generator.layers if isinstance(layer, layers.LeakyReLU)]
-    drops = [layer.rate for layer in model.discriminator.layers if isinstance(layer, layers.Dropout)]
-    assert (slopes, drops) == ([0.3] * 3, [0.3] * 2)
+    every = [*model.generator.layers, *model.discriminator.layers]
+    slopes = [layer.negative_slope for layer in every if isinstance(layer, layers.LeakyReLU)]
+    drops = [layer.rate for layer in every if isinstance(layer, layers.Dropout)]
+    assert (slopes, drops) == ([0.3] * 5, [0.3] * 2)
 
 
 @pytest.mark.parametrize(

@@ -297,8 +297,9 @@ studies:
     model: {{name: conv_gan, latent_dim: 3, generator_filters: 4, discriminator_filters: 4}}
     train: {{epochs: 1, batch_size: 16}}
   dense:
-    model: {{name: dense_gan, latent_dim: 3, generator_units: [8], discriminator_units: [8]}}
+    model: {{name: dense_gan, latent_dim: 3, generator_units: {{choice: [[8], [8, 4]]}}, discriminator_units: [8]}}
     train: {{epochs: 1, batch_size: 16}}
+    sweep: {{trials: 2}}
   dcgan:
     model: {{name: dcgan, latent_dim: 3, generator_filters: 4, discriminator_filters: 4}}
     train: {{epochs: 1, batch_size: 16}}
@@ -309,6 +310,7 @@ evaluation: {{features: [code, pixels], reducers: [none, pca], fit_on: both}}
     assert results.manifest["status"] == "complete"
     assert set(results.table["metric"]) == {"silhouette", "mixing"}
     assert set(results.table["features"]) == {"code", "pixels"}
+    assert results.leaderboard.set_index("study").loc["dense", "settings"].startswith("generator_units [8")
     for gan in ("gan", "dense", "dcgan"):
         assert results.best(gan).generate(5).shape == (5, 13, 10, 3)
     assert results.table["n_images"].max() == 80

@@ -124,9 +124,11 @@ def the_tutorials_networks(latent_dim, filters):
     return generator, discriminator
 
 
-def test_a_step_of_the_dcgan_equals_the_tutorials_procedure_in_plain_keras(digits):
+@pytest.mark.parametrize("smoothing", [0, 0.1])
+def test_a_step_of_the_dcgan_equals_the_tutorials_procedure_in_plain_keras(smoothing, digits):
     """Without dropout: one pass of real and fake images, both gradients taken from it, then both updates."""
-    model = Training(a_trial("dcgan", model={"dropout": 0.0}, batch_size=32), digits).model
+    settings = {"dropout": 0.0, "label_smoothing": smoothing}
+    model = Training(a_trial("dcgan", model=settings, batch_size=32), digits).model
     generator, discriminator = the_tutorials_networks(8, 4)
     generator.set_weights(model.generator.get_weights())
     discriminator.set_weights(model.discriminator.get_weights())
@@ -139,9 +141,8 @@ def test_a_step_of_the_dcgan_equals_the_tutorials_procedure_in_plain_keras(digit
         real_logits = discriminator((digits.train[:32].astype(np.float32) - 127.5) / 127.5, training=True)
         fake_logits = discriminator(fakes, training=True)
         generator_loss = cross_entropy(tf.ones_like(fake_logits), fake_logits)
-        discriminator_loss = cross_entropy(tf.ones_like(real_logits), real_logits) + cross_entropy(
-            tf.zeros_like(fake_logits), fake_logits
-        )
+        real_loss = cross_entropy((1 - smoothing) * tf.ones_like(real_logits), real_logits)
+        discriminator_loss = real_loss + cross_entropy(tf.zeros_like(fake_logits), fake_logits)
     for tape, loss, network in (
         (for_generator, generator_loss, generator),
         (for_discriminator, discriminator_loss, discriminator),
