@@ -87,8 +87,8 @@ def saved(tmp_path_factory):
         settings = {key: value for key, value in a_trial(name).model.items() if key != "name"}
         made[name] = MODELS[name](MODELS[name].Settings(**settings), Train(), (28, 28, 1))
         made[name].network.save(folder / f"{name}.keras")
-    encoder = Network("autoencoder", "autoencoder-01", str(folder / "conv_autoencoder.keras"))
-    generator = Network("gan", "gan-02", str(folder / "conv_gan.keras"))
+    encoder = Network("autoencoder", "autoencoder-01", str(folder / "conv_autoencoder.keras"), key="")
+    generator = Network("gan", "gan-02", str(folder / "conv_gan.keras"), key="")
     return made["conv_autoencoder"], made["conv_gan"], encoder, generator
 
 
