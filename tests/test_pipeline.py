@@ -1,6 +1,7 @@
 """A run goes on with what is there, and does nothing twice."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -437,6 +438,6 @@ def test_the_figures_are_drawn_and_the_report_shows_them_without_a_network(tiny_
         assert picture[..., :3].std() > 0.01, f"{name} shows nothing"
     page = tiny_run.folder.report.read_text()
     assert page.count("data:image/png;base64,") == len(drawn)
-    assert "http" not in page
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)  # a picture's letters may spell anything
     for trial_id in tiny_run.trials["trial_id"]:
         assert trial_id in page
