@@ -129,7 +129,7 @@ class Results:
             line: dict[str, Any] = {
                 "study": name,
                 "best": chosen["trial_id"],
-                "settings": ", ".join(f"{key} {_short(value)}" for key, value in chosen["searched"].items()),
+                "settings": ", ".join(f"{key} {short(value)}" for key, value in chosen["searched"].items()),
                 "objective": chosen["metric"],
                 "value": chosen["value"],
                 "epoch": chosen["epoch"],
@@ -171,14 +171,15 @@ class Results:
             f"| {' | '.join(board.columns)} |",
             "|" + " --- |" * len(board.columns),
         ]
-        lines += [f"| {' | '.join(_short(cell) for cell in row)} |" for row in board.itertuples(index=False)]
+        lines += [f"| {' | '.join(short(cell) for cell in row)} |" for row in board.itertuples(index=False)]
         return "\n".join(lines) + "\n"
 
 
 _SCORES = ["silhouette", "ari", "nmi", "ami", "acc", "mixing", "floor"]
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Write a cell of a table: a number in four digits, nothing for what is not known."""
     if isinstance(value, list):
         return str(value).replace(" ", "")
     if pd.isna(value):

@@ -39,12 +39,10 @@ def generate(
     _check_suffix(out, ".png", ".npz")
     with logging_to(Path(os.devnull)):  # TensorFlow's greetings
         opened = raymnist.open(source, output_range)
-        for option, value, needs in (
-            ("--study", study, "a results folder"),
-            ("--output-range", output_range, "a file"),
-        ):
-            if value is not None and isinstance(opened, Results) != (needs == "a results folder"):
-                raise InputError(f"{option}: belongs to {needs}, received {source}")
+        if study is not None and not isinstance(opened, Results):
+            raise InputError(f"--study: belongs to a results folder, received {source}")
+        if output_range is not None and isinstance(opened, Results):
+            raise InputError(f"--output-range: belongs to a file, received {source}")
         generator = _best(opened, "generator", study) if isinstance(opened, Results) else opened
         images = generator.generate(count, seed)
     if out.suffix == ".png":

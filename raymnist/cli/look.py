@@ -102,21 +102,15 @@ def print_frame(title: str, frame: pd.DataFrame) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from raymnist.results import short
+
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     for column in frame.columns:
         table.add_column(column, justify="right" if frame[column].dtype.kind in "fi" else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(short(value) for value in row))
     console = Console()
     Console(width=None if console.is_terminal else 160).print(table)
-
-
-def _cell(value: Any) -> str:
-    import pandas as pd
-
-    if pd.isna(value):
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _first_line(part: Any) -> str:

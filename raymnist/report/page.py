@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from raymnist import folder
 from raymnist.report import FIGURES
-from raymnist.results import Results
+from raymnist.results import Results, short
 
 
 def write(results: Results) -> Path:
@@ -25,6 +25,7 @@ def write(results: Results) -> Path:
                 encoded = base64.b64encode((draft / f"{name}.png").read_bytes()).decode()
                 pictures.append({"name": name, "caption": caption, "data": encoded})
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["short"] = short
     template = environment.from_string(files("raymnist.report").joinpath("templates/report.html").read_text("utf-8"))
     page = template.render(
         experiment=results.experiment,
