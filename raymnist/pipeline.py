@@ -199,7 +199,7 @@ def dry_run(
         lines += [f"warning: {line}" for line in plan.warnings(name, study)]
     evaluation = experiment.evaluation
     if evaluation:
-        names = ", ".join(Path(generator.name).name for generator in evaluation.generators or [])
+        names = ", ".join(generator.title for generator in evaluation.generators or [])
         made = f" and as many fakes of each of {names}" if names else ""
         lines.append(f"evaluation: {min(evaluation.images, len(images.test))} real images{made}")
     return lines

@@ -139,9 +139,8 @@ class Results:
         evaluation = self.experiment.evaluation
         for generator in (evaluation.generators or []) if evaluation else []:
             if generator.is_file:
-                path = Path(generator.name)
-                line = {"study": path.stem, "best": path.name, "settings": "", "objective": ""}
-                lines.append(line | self._first_scores(path.name))
+                line = {"study": generator.study, "best": generator.title, "settings": "", "objective": ""}
+                lines.append(line | self._first_scores(generator.title))
         columns = ["study", "best", "settings", "objective", "value", "epoch", *_SCORES, "trials", "minutes"]
         board = pd.DataFrame(lines, columns=columns).astype({"value": float, "epoch": "Int64", "trials": "Int64"})
         return board.drop(columns=[name for name in _SCORES if board[name].isna().all()])

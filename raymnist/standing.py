@@ -21,9 +21,8 @@ from raymnist.sweep.outcome import Outcome, best_of, read
 
 def saved_generator(chosen: Generator) -> Network:
     """Describe a saved generator that an evaluation names; its bytes are its key."""
-    path = Path(chosen.name)
-    key = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Network(path.stem, path.name, str(path), key, chosen.output_range)
+    key = hashlib.sha256(Path(chosen.name).read_bytes()).hexdigest()
+    return Network(chosen.study, chosen.title, chosen.name, key, chosen.output_range)
 
 
 @dataclass(frozen=True)

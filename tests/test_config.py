@@ -192,6 +192,8 @@ def test_experiments_are_frozen(tmp_path):
         ),
         ({"evaluation.generators": [{"name": "a.h5", "output_range": [1, 0]}]}, "expected the lower value first"),
         ({"evaluation.generators": [{"name": "gan", "output_range": [0, 1]}]}, "output_range: belongs to a saved file"),
+        ({"evaluation.generators": [{"name": "gan", "label": "old"}]}, "label: belongs to a saved file, received"),
+        ({"evaluation.generators": [{"name": "a.h5", "label": "a/b"}]}, "expected a name of letters, digits"),
         (
             {"studies.gan": {"model": "conv_autoencoder", "train": {"generator_learning_rate": 1e-3}}},
             "belongs to a GAN, received it for conv_autoencoder",

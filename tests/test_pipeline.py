@@ -125,9 +125,8 @@ def undisturbed(ray_session, tiny_file, tmp_path_factory):
     return raymnist.run(tiny_file, {"studies.gan.train.epochs": 6}, results=tmp_path_factory.mktemp("undisturbed"))
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
-def test_a_run_that_was_ended_midway_goes_on_to_the_same_table(how, tiny_file, undisturbed, tmp_path):
-    """The signal comes with the first look at a GAN, when its trial has a checkpoint and no end."""
+def test_a_run_that_was_ended_midway_twice_goes_on_to_the_same_table(tiny_file, undisturbed, tmp_path):
+    """Each signal comes with a look at a GAN, when its trial has a checkpoint and no end."""
     words = [sys.executable, "-m", "raymnist", "run", str(tiny_file), "--results", str(tmp_path / "stopped")]
     words += ["--set", "studies.gan.train.epochs=6"]
 
@@ -135,21 +134,22 @@ def test_a_run_that_was_ended_midway_goes_on_to_the_same_table(how, tiny_file, u
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
 
     aside = {"TMPDIR": str(tmp_path), "RAY_TMPDIR": tempfile.gettempdir()}  # a killed run leaves its temporary files
-    with subprocess.Popen(
-        words,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | aside,
-        start_new_session=True,
-        preexec_fn=listen,
-    ) as running:
-        for line in running.stdout:
-            if line.startswith("gan-0") and " epoch 2 " in line and running.poll() is None:
-                # Ray's agents, in the driver's process group, outlive a killed driver by more than a minute.
-                (os.killpg if how == signal.SIGKILL else os.kill)(running.pid, how)
-        assert running.wait(60) != 0
-    stopped = raymnist.open(tmp_path / "stopped" / "tiny")
-    assert stopped.manifest["status"] == ("interrupted" if how == signal.SIGINT else "running")
+    for how, epoch, status in ((signal.SIGINT, 2, "interrupted"), (signal.SIGKILL, 4, "running")):
+        with subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | aside,
+            start_new_session=True,
+            preexec_fn=listen,
+        ) as running:
+            for line in running.stdout:
+                if line.startswith("gan-0") and f" epoch {epoch} " in line and running.poll() is None:
+                    # Ray's agents, in the driver's process group, outlive a killed driver by more than a minute.
+                    (os.killpg if how == signal.SIGKILL else os.kill)(running.pid, how)
+            assert running.wait(60) != 0
+        stopped = raymnist.open(tmp_path / "stopped" / "tiny")
+        assert stopped.manifest["status"] == status
     again = raymnist.run(tiny_file, {"studies.gan.train.epochs": 6}, results=tmp_path / "stopped")
     assert again.manifest["status"] == "complete"
     timings = ["seconds", "images_per_second"]
@@ -382,6 +382,20 @@ def test_a_saved_generator_is_evaluated_without_any_study(pretrained, tiny_run, 
     (tmp_path / "old.keras").write_bytes((tiny_run.best("gan").path / "generators/epoch_0001.keras").read_bytes())
     raymnist.run(pretrained, results=tmp_path / "results")
     assert "embedded 50 real images and 50 fakes by old.keras" in capsys.readouterr().out
+
+
+def test_files_of_one_name_are_told_apart_by_their_labels(pretrained, tiny_run, ray_session, tmp_path):
+    gan = tiny_run.best("gan").path
+    both = [{"name": str(gan / "model.keras"), "label": "kept"}, str(gan / "model.keras")]
+    results = raymnist.run(pretrained, {"evaluation.generators": both}, results=tmp_path / "results")
+    assert results.leaderboard["best"].to_list() == ["kept.keras", "model.keras"]
+    assert set(results.table["study"]) == {"", "kept", "model"}
+    mixing = results.leaderboard["mixing"]
+    assert 0 <= mixing[0] == mixing[1]
+    with pytest.raises(
+        InputError, match=r"different names in the table, received model\.keras, model\.keras; .*`label`"
+    ):
+        raymnist.run(pretrained, {"evaluation.generators": [both[1], both[1]]}, results=tmp_path / "results")
 
 
 def test_a_saved_generator_that_cannot_be_used_is_refused_before_anything_is_written(

@@ -44,13 +44,15 @@ def resolve(experiment: Experiment) -> Evaluation | None:
     reducing = [reducers.resolve(part, "evaluation.reducers") for part in evaluation.reducers]
     clustering = [clusterers.resolve(part, "evaluation.clusterers") for part in evaluation.clusterers]
     for key, labels in (
-        ("generators", [Path(generator.name).name for generator in generators]),
+        ("generators", [generator.title for generator in generators]),
         ("features", list(features)),
         ("reducers", [reducers.label(part) for part in reducing]),
         ("clusterers", [part.name for part in clustering]),
     ):
         if len(set(labels)) < len(labels):
-            raise InputError(f"evaluation.{key}: expected different names in the table, received {', '.join(labels)}")
+            hint = "; a file may have a `label`" if key == "generators" else ""
+            names = ", ".join(labels)
+            raise InputError(f"evaluation.{key}: expected different names in the table, received {names}{hint}")
     return evaluation.model_copy(
         update={
             "encoder": encoder,

@@ -35,7 +35,11 @@ class Stages:
     def keys(self) -> dict[str, str]:
         """Hash, for each stage, all that it depends on: the stage before, the settings, the code, the libraries."""
         evaluation = self.evaluation
-        networks = [(network.key, network.output_range) for network in (self.encoder, *self.generators) if network]
+        networks = [
+            (network.key, network.trial_id, network.output_range)
+            for network in (self.encoder, *self.generators)
+            if network
+        ]
         code = folder.digest_of_code("evaluation", "metrics", "models", "datasets.py")
         libraries = [version(name) for name in ("tensorflow", "keras", "scikit-learn", "umap-learn", "openTSNE")]
         settings = evaluation.model_dump(mode="json")

@@ -1,30 +1,13 @@
-"""The experiment file: typed, frozen, refused as a whole when any part of it is wrong.
-
-What each model, reducer and clusterer accepts is declared beside its code; `pipeline.prepare` asks them. Here stands
-what all experiments share.
-"""
+"""A study: a model, its training, and the search over any of their settings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from raymnist import search_space, yaml_file
+from raymnist import search_space
 from raymnist.settings import Settings, bare_name
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
-StudyName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
-]  # no dot: --set has keys with dots
-
-
-class Dataset(Settings):
-    """Which images: a name in DATASETS or the path of an `.npz` file; `limit` keeps the first training images."""
-
-    name: str = "digits"
-    limit: int | None = Field(None, ge=20)
 
 
 class Train(Settings):
@@ -135,95 +118,6 @@ class Study(Settings):
         if not isinstance(self.model.get("name"), str):
             raise ValueError(f"model.name: expected the name of a model, received {self.model.get('name')!r}")
         return self
-
-
-class Part(Settings):
-    """A reducer or clusterer: `pca`, `{pca: {dims: 3}}` or `{name: pca, dims: 3}`."""
-
-    name: str
-    options: dict[str, Any] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_short_forms(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            return {"name": data}
-        if isinstance(data, Mapping) and len(data) == 1 and "name" not in data:
-            ((name, options),) = data.items()
-            return {"name": name, "options": options or {}}
-        if isinstance(data, Mapping) and "name" in data and "options" not in data:
-            return {"name": data["name"], "options": {k: v for k, v in data.items() if k != "name"}}
-        return data
-
-    @model_serializer
-    def _write_short_form(self) -> dict[str, Any] | str:
-        return {self.name: self.options} if self.options else self.name
-
-
-class Generator(Settings):
-    """Whose fakes are evaluated: a study's best trial, or a saved `.keras` or `.h5` file.
-
-    output_range: the file's values of black and white, for a network whose last activation does not tell.
-    """
-
-    name: str
-    output_range: list[float] | None = Field(None, min_length=2, max_length=2)
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the name is a file's and not a study's; studies have no dot in their names."""
-        return "." in self.name
-
-    @model_validator(mode="after")
-    def _black_is_below_white(self) -> Self:
-        if self.output_range and self.output_range[0] >= self.output_range[1]:
-            raise ValueError(f"output_range: expected the lower value first, received {self.output_range}")
-        if self.output_range and not self.is_file:
-            raise ValueError(f"output_range: belongs to a saved file, received the study {self.name}")
-        return self
-
-    @model_serializer
-    def _write_short_form(self) -> dict[str, Any] | str:
-        return {"name": self.name, "output_range": self.output_range} if self.output_range else self.name
-
-
-class Evaluation(Settings):
-    """How the embeddings of real and fake images are compared.
-
-    encoder: the autoencoder study whose best trial gives the codes; `None` stands for the first one there is.
-    generators: the studies whose best trials make fakes, and saved files; `None` stands for all studies that can.
-    images: at most so many test images, and as many fakes from each generator.
-    features: what is clustered. fit_on: whether a reducer is fitted on the real images or on real and fake ones.
-    """
-
-    encoder: str | None = None
-    generators: list[Annotated[Generator, BeforeValidator(bare_name)]] | None = None
-    images: int = Field(5000, ge=10)
-    features: list[Literal["code", "pixels"]] | None = Field(None, min_length=1)
-    reducers: list[Part] = Field([Part(name="none"), Part(name="pca"), Part(name="umap")], min_length=1)
-    clusterers: list[Part] = Field([Part(name="kmeans")], min_length=1)
-    fit_on: Literal["real", "both"] = "real"
-
-
-class Experiment(Settings):
-    """The whole file; without studies it evaluates saved generators."""
-
-    name: Name
-    seed: int = Field(0, ge=0, lt=2**31)
-    dataset: Annotated[Dataset, BeforeValidator(bare_name)] = Dataset()
-    studies: dict[StudyName, Study] = {}
-    evaluation: Evaluation | None = Evaluation()
-
-    @model_validator(mode="after")
-    def _has_something_to_do(self) -> Self:
-        generators = self.evaluation.generators if self.evaluation else None
-        if not self.studies and not generators:
-            raise ValueError("studies: expected at least one, or saved files under evaluation.generators")
-        return self
-
-    def to_yaml(self) -> str:
-        """Write the file that `load` reads as this experiment."""
-        return yaml_file.dump(self.model_dump(mode="json"))
 
 
 class TrialConfig(Settings):
