@@ -59,7 +59,7 @@ def open(path: str | Path, output_range: Sequence[float] | None = None) -> Resul
     from raymnist.models.saved import SUFFIXES, SavedGenerator
     from raymnist.results import Results
 
-    if Path(path).suffix.lower() in SUFFIXES:
+    if Path(path).suffix in SUFFIXES:
         return SavedGenerator.open(Path(path), output_range)
     if Path(path).is_file():
         raise InputError(f"{path}: expected a results folder, or a saved generator {' or '.join(SUFFIXES)}")

@@ -57,10 +57,9 @@ def validate(kind: type[S], data: Any, where: str) -> S:
         elif first["type"] == "missing":
             problem = "missing; expected a value"
         elif first["type"] == "string_pattern_mismatch":
+            marks = "`_`, `-` and `.`" if "." in first["ctx"]["pattern"] else "`_` and `-`"
             first_of_all = "the first a letter or digit"
-            problem = (
-                f"expected a name of letters, digits, `_`, `-` and `.`, {first_of_all}, received {first['input']!r}"
-            )
+            problem = f"expected a name of letters, digits, {marks}, {first_of_all}, received {first['input']!r}"
         else:
             same = [e["msg"].removeprefix("Input should be ") for e in errors if _key(e["loc"]) == key]
             problem = f"expected {' or '.join(same)}, received {first['input']!r:.80}"

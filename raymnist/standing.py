@@ -150,5 +150,6 @@ class Standing:
             if stored and stored["key"] != outcome.key:
                 name = outcome.trial.study
                 raise InputError(
-                    f"{path}: {name} changed: its data, or the code or libraries that train it; use --fresh {name}"
+                    f"{path}: {name} changed: its data or settings, or the code or libraries that train it; "
+                    f"use --fresh {name}"
                 )

@@ -161,6 +161,9 @@ def test_generate_takes_a_saved_generator_alone(command, tiny_run, tmp_path):
     with np.load(tmp_path / "half.npz") as stored:
         brighter = (trial.generate(7, seed=3).astype(float) / 255 + 1) / 2 * 255
         assert np.abs(stored["x"] - brighter).max() <= 1
+    status, _, err = command("generate", file, *stated[:5], "--out", "/proc/x.png")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--out: expected a file to write, received /proc/x.png; " in err
     for arguments, message in (
         ([file, "--study", "gan"], "--study: belongs to a results folder, received"),
         ([tiny_run.folder.path, "--output-range", "0", "1"], "--output-range: belongs to a file, received"),

@@ -172,7 +172,7 @@ def test_experiments_are_frozen(tmp_path):
         ({"studies.gan.train.epochs": {"choice": [1, 2]}}, "studies.gan.train.epochs: a search domain needs a sweep"),
         ({"studies.gan.resources.gpus": 2}, "several GPUs train several trials"),
         ({"studies.gan.resources.gpus": "half"}, "gpus: expected a valid number or 'auto', received 'half'"),
-        ({"studies": {"a.b": {"model": "conv_gan"}}}, "expected a name of letters"),
+        ({"studies": {"a.b": {"model": "conv_gan"}}}, "expected a name of letters, digits, `_` and `-`, the first"),
         (
             {"studies.gan.model": {"name": "conv_autoencoder", "latent_dim": 0}},
             "studies.gan.model.latent_dim: expected 'spatial' or greater than or equal to 1, received 0",
@@ -263,7 +263,18 @@ SEARCH = {"studies.gan.sweep.trials": 2}
                 "studies.gan.train": {"learning_rate": {"choice": [1e-3, 1e-2]}, "epochs": 5},
                 "studies.gan.sweep": {"scheduler": {"name": "pbt", "perturb_every": 5}},
             },
-            "sweep.scheduler.perturb_every: expected fewer than the 5 epochs, received 5",
+            "expected the first exchange before the last of 5 epochs, received 5",
+        ),
+        (
+            {
+                "studies.gan.train": {"learning_rate": {"choice": [1e-3, 1e-2]}, "epochs": 30},
+                "studies.gan.sweep": {"every": 15, "scheduler": {"name": "pbt", "perturb_every": 20}},
+            },
+            "studies.gan.sweep: pbt exchanges weights every `scheduler.perturb_every` epochs, at a look (`every` 15)",
+        ),
+        (
+            {"studies.gan.train.learning_rate": {"uniform": [2, 1]}},
+            "studies.gan.train.learning_rate: uniform expects its lower bound first",
         ),
         (
             {

@@ -33,6 +33,8 @@ KERAS_2 = """
             layers.BatchNormalization(),
             layers.Conv2DTranspose(8, (4, 4), strides=(2, 2), padding="same"),
             layers.LeakyReLU(alpha=0.2),
+            layers.DepthwiseConv2D(3, padding="same"),
+            layers.SeparableConv2D(8, 3, padding="same"),
             layers.Conv2DTranspose(8, (4, 4), strides=(2, 2), padding="same"),
             layers.Conv2D(1, (7, 7), activation="tanh", padding="same"),
         ])

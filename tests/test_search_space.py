@@ -37,6 +37,9 @@ def test_choice_draws_every_value_about_equally_often():
 def test_quniform_stays_on_its_steps_and_within_its_bounds():
     assert set(draws(Domain("quniform", (10, 50, 16)))) == {16, 32, 48}
     assert all(math.isclose(value * 10, round(value * 10)) for value in draws(Domain("quniform", (0.05, 0.95, 0.1))))
+    tenths = Domain("quniform", (0.1, 0.7, 0.1))  # 0.7 / 0.1 is 6.999... in binary
+    assert set(draws(tenths)) == {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7}
+    assert tenths.extremes() == (0.1, 0.7)
 
 
 def test_whole_steps_give_whole_numbers():

@@ -69,6 +69,8 @@ def test_a_key_changes_with_what_is_trained_and_with_nothing_else(tmp_path):
     assert plan.trial_key(first.model_copy(update={"seed": 1}), "data") != key
     longer = first.model_copy(update={"train": first.train.model_copy(update={"epochs": 9})})
     assert plan.trial_key(longer, "data") != key
+    same = trials_of(study_with(tmp_path, {"studies.gan.model.ema": 0.0, "studies.gan.model.dropout": 0.4}))[0]
+    assert plan.trial_key(same, "data") == key
 
 
 @pytest.mark.parametrize(
@@ -260,16 +262,20 @@ def test_a_failed_trial_is_named_at_once_and_does_not_stop_the_others(ray_sessio
     experiment = study_with(tmp_path, {"studies.gan.sweep.trials": 3, "studies.gan.train.epochs": 1})
     trials = trials_of(experiment)
     trials[1] = trials[1].model_copy(update={"train": trials[1].train.model_copy(update={"learning_rate": 1e30})})
+    trials[2] = trials[2].model_copy(update={"model": trials[2].model | {"latent_dim": 10**9}})  # fits in no memory
     results = Folder(tmp_path / "r")
     outcomes, told = tune(experiment, digits, results, trials=trials)
-    assert [o.status for o in outcomes] == ["finished", "failed", "finished"]
-    (problem,) = [line for is_problem, line in told.lines if is_problem]
-    assert problem.startswith("gan-01 failed: FloatingPointError: ")
-    assert "a lower learning_rate may help" in problem
+    assert [o.status for o in outcomes] == ["finished", "failed", "failed"]
+    problems = sorted(line for is_problem, line in told.lines if is_problem)
+    assert len(problems) == 2
+    assert problems[0].startswith("gan-01 failed: FloatingPointError: ")
+    assert "a lower learning_rate may help" in problems[0]
+    assert problems[1].startswith("gan-02 failed: ResourceExhaustedError: ")
     outcome.write_tables(outcomes, results)
     rows = outcome_rows(results)
-    assert [row["status"] for row in rows] == ["finished", "failed", "finished"]
+    assert [row["status"] for row in rows] == ["finished", "failed", "failed"]
     assert "FloatingPointError" in rows[1]["error"]
+    assert "OOM" in rows[2]["error"]
 
 
 def outcome_rows(results):

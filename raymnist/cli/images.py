@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,13 +47,14 @@ def generate(
             raise InputError(f"--output-range: belongs to a file, received {source}")
         generator = _best(opened, "generator", study) if isinstance(opened, Results) else opened
         images = generator.generate(count, seed)
-    if out.suffix == ".png":
-        samples.save_png(out, samples.mosaic(images))
-    else:
-        import numpy as np
+    with _writing(out):
+        if out.suffix == ".png":
+            samples.save_png(out, samples.mosaic(images))
+        else:
+            import numpy as np
 
-        out.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(out, x=images)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(out, x=images)
     typer.echo(out)
 
 
@@ -73,7 +76,8 @@ def reconstruct(
     originals = datasets.load(opened.experiment.dataset).test[:count]
     with logging_to(Path(os.devnull)):
         reconstructions = trial.reconstruct(originals)
-    samples.save_png(out, samples.in_pairs(originals, reconstructions))
+    with _writing(out):
+        samples.save_png(out, samples.in_pairs(originals, reconstructions))
     typer.echo(out)
 
 
@@ -85,6 +89,14 @@ def _check_suffix(out: Path, *suffixes: str) -> None:
         raise InputError(
             f"--out: expected a file to write, received {out}, which is {'a' if out.is_dir() else 'below no'} folder"
         )
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--out: expected a file to write, received {out}; {error.strerror}") from None
 
 
 def _best(results: Results, kind: str, study: str | None) -> Trial:

@@ -57,6 +57,10 @@ class PBT(Settings):
     quantile: float = Field(0.25, gt=0, le=0.5)
     resample_probability: float = Field(0.25, ge=0, le=1)
 
+    def interval(self, every: int, epochs: int) -> int:
+        """Count the epochs from one exchange to the next, of `epochs` with a look at the objective `every` so many."""
+        return self.perturb_every or max(every, epochs // 10)
+
 
 class Sweep(Settings):
     """How a study is searched.

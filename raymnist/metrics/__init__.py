@@ -51,7 +51,7 @@ TRAINING_METRICS: dict[str, Metric] = {
     "val_accuracy_real": Metric(
         "max", "share of validation images that the discriminator calls real, at sampled epochs"
     ),
-    "val_accuracy_fake": Metric("max", "share of fresh fakes that the discriminator calls fake, at sampled epochs"),
+    "val_accuracy_fake": Metric("max", "share of fakes that the discriminator calls fake, at sampled epochs"),
 }
 
 METRICS: dict[str, Metric] = TRAINING_METRICS | CLUSTERING_METRICS

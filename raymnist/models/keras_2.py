@@ -28,7 +28,7 @@ def translate(network: dict[str, Any]) -> bool:
         name, config = layer["class_name"], layer["config"]
         if not isinstance(config, dict):
             continue
-        if isinstance(config.get("dtype"), dict) and "name" in config["dtype"].get("config", {}):
+        if isinstance(config.get("dtype"), dict) and config["dtype"]["class_name"] == "Policy":
             config["dtype"] = config["dtype"]["config"]["name"]  # a policy such as mixed_float16
         if name == "Sequential":
             _give_input(config["layers"])
@@ -39,8 +39,10 @@ def translate(network: dict[str, Any]) -> bool:
         elif name == "InputLayer" and "batch_input_shape" in config:
             config["batch_shape"] = config.pop("batch_input_shape")
             config.pop("ragged", None)
-        elif name in ("Conv2DTranspose", "SeparableConv2D"):
+        elif name in ("Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D"):
             config.pop("groups", None)  # always 1
+            for key in ("initializer", "regularizer", "constraint") if name == "SeparableConv2D" else ():
+                config.pop(f"kernel_{key}", None)  # of a kernel that it does not have
         elif name == "LeakyReLU" and "alpha" in config:
             config["negative_slope"] = config.pop("alpha")
         elif name == "BatchNormalization" and isinstance(config["axis"], list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,10 +10,9 @@ from typing import Any, Protocol
 from ray import cloudpickle, tune
 
 from raymnist import folder
-from raymnist.config import TrialConfig
-from raymnist.folder import Folder
 from raymnist.metrics import METRICS
 from raymnist.sweep.outcome import RAN_ON
+from raymnist.sweep.trainable import Plan
 
 
 class Progress(Protocol):
@@ -31,10 +31,9 @@ class Progress(Protocol):
 class Report(tune.Callback):
     """Writes each trial's `status.json`, and names a failed trial at once."""
 
-    def __init__(self, planned: Mapping[str, TrialConfig], results: Folder, progress: Progress):
-        """`planned` has the trials by their ids, `results` their folders."""
-        self.planned = planned
-        self.results = results
+    def __init__(self, plans: Mapping[str, Plan], progress: Progress):
+        """`plans` has the trials by their ids."""
+        self.plans = plans
         self.progress = progress
         self.epochs: dict[str, int] = {}
 
@@ -46,7 +45,7 @@ class Report(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Move the progress on."""
-        planned = self.planned[str(trial)]
+        planned = self.plans[str(trial)].trial
         before = self.epochs.get(planned.trial_id, 0)
         self.epochs[planned.trial_id] = result["epoch"]
         self.progress.advance(result["epoch"] - before)
@@ -55,9 +54,9 @@ class Report(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note a trial that trained to its end, or that the scheduler stopped."""
-        planned, result = self.planned[str(trial)], trial.last_result
+        planned, result = self.plans[str(trial)].trial, trial.last_result
         status = "finished" if result["epoch"] >= planned.train.epochs else "stopped"
-        self._note(planned, status, **{name: result[name] for name in RAN_ON})
+        self._note(trial, status, **{name: result[name] for name in RAN_ON})
         self.progress.advance(planned.train.epochs - result["epoch"])
         changed = {name: result[name] for name in planned.perturbed}
         settings = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
@@ -68,20 +67,27 @@ class Report(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note and name a trial that failed; the others go on."""
-        planned = self.planned[str(trial)]
+        planned = self.plans[str(trial)].trial
         error = one_line(_error_of(trial))
-        self._note(planned, "failed", error=error)
+        self._note(trial, "failed", error=error)
         self.progress.advance(planned.train.epochs - self.epochs.get(planned.trial_id, 0))
         self.progress.say(f"{planned.trial_id} failed: {error}", problem=True)
 
-    def _note(self, planned: TrialConfig, status: str, **facts: Any) -> None:
-        path = self.results.trial(planned.study, planned.trial_id) / "status.json"
-        folder.write_json(path, {"status": status, **facts})
+    def _note(self, trial: Any, status: str, **facts: Any) -> None:
+        plan = self.plans[str(trial)]
+        folder.write_json(plan.path / "status.json", {"status": status, "key": plan.key, **facts})
 
 
 def one_line(error: BaseException | str) -> str:
-    """Give an error's type and the first line of its message; the traceback stands in the log."""
+    """Give an error's type and the first line of its message; the traceback stands in the log.
+
+    Of a worker that fails as it begins, Ray tells the error as the text of a traceback, which ends with it.
+    """
     cause = getattr(error, "cause", None) or error
+    if getattr(cause, "actor_init_failed", False):
+        raised = re.search(r"^(?:\w+\.)*(\w+: .+)$", str(cause).rpartition("  File ")[2], re.MULTILINE)
+        if raised:
+            return raised[1]
     first = next((line.strip() for line in str(cause).splitlines() if line.strip()), "no message")
     return first if isinstance(cause, str) else f"{type(cause).__name__}: {first}"
 

@@ -89,9 +89,9 @@ def read(trial: TrialConfig, key: str, results: Folder) -> Outcome:
     """Read how a trial stands; what bears another key counts as not begun."""
     path = results.trial(trial.study, trial.trial_id)
     config = folder.read_json(path / "config.json") or {}
-    if config.get("key") != key:
-        return Outcome(trial, key, path, "pending", [], "", {})
     status = folder.read_json(path / "status.json") or {}
+    if key not in (config.get("key"), status.get("key")):  # a trial that failed as it began has no configuration yet
+        return Outcome(trial, key, path, "pending", [], "", {})
     history_file = path / "history.csv"
     history: list[dict[str, Any]] = []
     if history_file.is_file():

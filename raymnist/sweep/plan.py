@@ -31,7 +31,11 @@ def resolve(name: str, study: Study) -> Study:
     """
     where = f"studies.{name}"
     kind = _kind(study, where)
-    for path, domain in study.domains.items():
+    try:
+        domains = study.domains
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None
+    for path, domain in domains.items():
         if domain.kind == "grid" and (study.sweep is None or study.sweep.searcher == "random"):
             raise InputError(f"{where}.{path}: a grid domain needs `searcher: grid`; for random draws write choice")
         if not domain.finite and study.sweep and study.sweep.searcher == "grid":
@@ -80,10 +84,12 @@ def _refuse_what_does_nothing(study: Study, where: str) -> None:
                 f"{where}.{path}: pbt changes settings while a model trains; expected choice, uniform or loguniform of "
                 f"{', '.join(PERTURBABLE)}, received {domain}"
             )
-    perturb_every, epochs = study.sweep.scheduler.perturb_every or 1, study.train["epochs"]
-    if perturb_every >= epochs:
+    every, epochs = study.sweep.every, study.train["epochs"]
+    first = math.ceil(study.sweep.scheduler.interval(every, epochs) / every) * every
+    if first >= epochs:
         raise InputError(
-            f"{where}.sweep.scheduler.perturb_every: expected fewer than the {epochs} epochs, received {perturb_every}"
+            f"{where}.sweep: pbt exchanges weights every `scheduler.perturb_every` epochs, at a look (`every` {every});"
+            f" expected the first exchange before the last of {epochs} epochs, received {first}"
         )
     if (study.sweep.trials or DEFAULT_TRIALS) < 2:
         raise InputError(f"{where}.sweep.trials: pbt needs a population; expected at least 2, received 1")
@@ -199,12 +205,12 @@ def _concrete(study: Study, values: Mapping[str, Any], where: str) -> tuple[dict
     kind = _kind(study, where)
     filled = search_space.fill({"model": study.model, "train": study.train}, values)
     settings = {key: value for key, value in filled["model"].items() if key != "name"}
-    validate(kind.Settings, settings, f"{where}.model.")
+    model = validate(kind.Settings, settings, f"{where}.model.")
     train = validate(Train, filled["train"], f"{where}.train.")
     for key in NETWORK_RATES:
         if kind.kind != "generator" and getattr(train, key) is not None:
             raise InputError(f"{where}.train.{key}: belongs to a GAN, received it for {study.model['name']}")
-    return filled["model"], train
+    return {"name": study.model["name"], **model.model_dump()}, train
 
 
 def _flat(mapping: Mapping[str, Any], key: str = "") -> dict[str, Any]:

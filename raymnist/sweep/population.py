@@ -28,7 +28,7 @@ def population(
     }
     return PopulationBasedTraining(
         time_attr="epoch",
-        perturbation_interval=settings.perturb_every or max(every, epochs // 10),
+        perturbation_interval=settings.interval(every, epochs),
         hyperparam_mutations={"planned": {"rates": mutations}},
         quantile_fraction=settings.quantile,
         resample_probability=settings.resample_probability,

@@ -69,7 +69,7 @@ def train_open(
             run_config=tune.RunConfig(
                 name=outcomes[0].trial.study,
                 storage_path=storage,
-                callbacks=[Report({trial_id: plan.trial for trial_id, plan in plans.items()}, results, progress)],
+                callbacks=[Report(plans, progress)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, num_to_keep=4),
                 verbose=0,
             ),

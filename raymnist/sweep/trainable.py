@@ -35,9 +35,9 @@ class StudyTrainable(tune.Trainable):
         """Claim the devices for the life of this process, and begin the first trial."""
         from raymnist.training import devices
 
-        devices.claim(**config["resources"])
         self.images = images
         self.plans = plans
+        devices.claim(**config["resources"])
         self.frechet: FrechetPixels | None = None
         self._begin(config)
 
@@ -83,5 +83,6 @@ class StudyTrainable(tune.Trainable):
         return tune.PlacementGroupFactory([{"CPU": resources["cpus"], "GPU": resources["gpus"]}])
 
     def __repr__(self) -> str:
-        """Name the study and the process, as the dashboard shows it; Ray asks once, when the worker starts."""
-        return f"StudyTrainable(study={self.training.trial.study}, pid={os.getpid()})"
+        """Name the study and the process, as the dashboard shows it; Ray asks when the worker starts, or fails to."""
+        study = next(iter(self.plans.values())).trial.study
+        return f"StudyTrainable(study={study}, pid={os.getpid()})"
