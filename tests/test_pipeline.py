@@ -335,7 +335,8 @@ def test_a_bundled_experiment_runs_to_its_end(name, ray_session, tmp_path):
         parts = ["none", {"pca": {"dims": 3}}]
         short |= {"evaluation": {"images": 30, "reducers": parts}}
     if name == "pbt_dcgan":
-        short |= {"studies.gan.train.epochs": 2, "studies.gan.sweep.scheduler.perturb_every": 1}
+        exchanges = {"studies.gan.sweep.every": 1, "studies.gan.sweep.scheduler.perturb_every": 1}
+        short |= {"studies.gan.train.epochs": 2, **exchanges}
     results = raymnist.run(name, short, results=tmp_path)
     assert results.manifest["status"] == "complete"
     assert results.leaderboard["study"].to_list() == list(studies)
