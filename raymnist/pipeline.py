@@ -18,23 +18,28 @@ from raymnist.errors import InputError
 from raymnist.evaluation import choice
 from raymnist.evaluation.embedding import check_generators
 from raymnist.folder import Folder
+from raymnist.models import MODELS, features
 from raymnist.results import Results
 from raymnist.standing import Standing, saved_generator
 from raymnist.sweep import plan, resources, search
-from raymnist.sweep.outcome import write_tables
+from raymnist.sweep.objective import Scored
+from raymnist.sweep.outcome import best_of, write_tables
 from raymnist.sweep.resources import Request
 from raymnist.sweep.session import ray_session
 from raymnist.terminal import Terminal, logging_to
+
+NOT_KEPT = "not kept for scores, as a classifier comes with the project, or this one saw a part of the data"
 
 
 def prepare(source: str | Path, sets: Mapping[str, Any] | None = None) -> tuple[Experiment, Images]:
     """Load an experiment and its images, every default filled in and every value checked. Raises InputError."""
     experiment = experiment_file.load(source, sets)
     try:
-        studies = {name: plan.resolve(name, study) for name, study in experiment.studies.items()}
+        images = datasets.load(experiment.dataset)
+        scored = Scored.of(images, features.find(images))
+        studies = {name: plan.resolve(name, study, scored) for name, study in experiment.studies.items()}
         experiment = experiment.model_copy(update={"studies": studies})
         experiment = experiment.model_copy(update={"evaluation": choice.resolve(experiment)})
-        images = datasets.load(experiment.dataset)
         for name, study in studies.items():
             plan.check_images(name, study, images)
     except InputError as error:
@@ -133,10 +138,14 @@ def _train(name: str, standing: Standing, request: Request, terminal: Terminal) 
         terminal.say(f"{name}: training {len(to_train)} of {len(outcomes)} trials")
         start = time.perf_counter()
         with terminal.epochs(name, sum(outcome.trial.train.epochs for outcome in to_train)) as progress:
-            search.train_open(study, outcomes, standing.images, target, request, progress)
+            search.train_open(study, outcomes, standing.images, standing.classifier, target, request, progress)
         target.add_seconds(name, time.perf_counter() - start)
         standing = standing.reread(name)
     write_tables(standing.all_outcomes, target)
+    best = best_of(standing.outcomes[name])
+    if best and MODELS[study.model["name"]].kind == "classifier":
+        place = features.keep(best.path / "model.keras", standing.images)
+        terminal.say(f"{name}: {f'kept for scores in {place}' if place else NOT_KEPT}")
     return standing
 
 

@@ -15,7 +15,10 @@ from raymnist.errors import InputError, choices
 from raymnist.evaluation.embedding import Network
 from raymnist.evaluation.stages import Stages
 from raymnist.folder import Folder, remove
+from raymnist.models import features
+from raymnist.models.features import ClassifierFile
 from raymnist.sweep import plan
+from raymnist.sweep.objective import Scored
 from raymnist.sweep.outcome import Outcome, best_of, read
 
 
@@ -30,7 +33,7 @@ class Standing:
     """A resolved experiment, its images, and every planned trial as its folder has it.
 
     forgotten: studies whose earlier trials do not count and will be deleted. all_forgotten: the evaluation neither.
-    outcomes: each study's trials, in order.
+    outcomes: each study's trials, in order. classifier: of the images, or None.
     """
 
     experiment: Experiment
@@ -39,6 +42,7 @@ class Standing:
     forgotten: tuple[str, ...]
     all_forgotten: bool
     outcomes: dict[str, list[Outcome]]
+    classifier: ClassifierFile | None
 
     @classmethod
     def read(cls, experiment: Experiment, images: Images, target: Folder, fresh: bool | str | list[str]) -> Self:
@@ -48,12 +52,13 @@ class Standing:
             if name not in experiment.studies:
                 raise InputError(f"--fresh: {choices('study', name, experiment.studies)}")
         outcomes = {}
+        classifier = features.find(images)
         for name, study in experiment.studies.items():
-            trials = plan.plan(name, study, experiment.seed)
+            trials = plan.plan(name, study, experiment.seed, Scored.of(images, classifier))
             read_trials = [read(trial, plan.trial_key(trial, images.sha256), target) for trial in trials]
             outcomes[name] = [o.forget() for o in read_trials] if name in names else read_trials
         everything = fresh is True or (bool(names) and set(names) >= set(experiment.studies))
-        standing = cls(experiment, images, target, tuple(names), everything, outcomes)
+        standing = cls(experiment, images, target, tuple(names), everything, outcomes, classifier)
         standing._refuse_what_is_in_the_way()
         return standing
 

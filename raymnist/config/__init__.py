@@ -6,12 +6,13 @@ what all experiments share.
 
 from raymnist.config.evaluation import Evaluation, Generator, Part
 from raymnist.config.experiment import Dataset, Experiment
-from raymnist.config.studies import ASHA, FIFO, PBT, Resources, Samples, Study, Sweep, Train, TrialConfig
+from raymnist.config.studies import ASHA, FIFO, PBT, SCORED, Resources, Samples, Study, Sweep, Train, TrialConfig
 
 __all__ = [
     "ASHA",
     "FIFO",
     "PBT",
+    "SCORED",
     "Dataset",
     "Evaluation",
     "Experiment",

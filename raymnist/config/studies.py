@@ -62,16 +62,21 @@ class PBT(Settings):
         return self.perturb_every or max(every, epochs // 10)
 
 
+SCORED = 5000  # images of one look at an objective; 2,000 at least, of the field's advice, for a score to rank by
+
+
 class Sweep(Settings):
     """How a study is searched.
 
     trials: how many; `None` stands for the whole grid (searcher `grid`) or 8 (`random`).
     metric: the objective; `None` stands for the model's own. every: the epochs between two looks at it.
+    images: the fakes of one look, and at most so many validation images, always the first.
     """
 
     trials: int | None = Field(None, ge=1)
     metric: str | None = None
     every: int = Field(1, ge=1)
+    images: int = Field(SCORED, ge=50)
     scheduler: Annotated[FIFO | ASHA | PBT, Field(discriminator="name"), BeforeValidator(bare_name)] = FIFO()
     searcher: Literal["random", "grid"] = "random"
 
@@ -127,6 +132,7 @@ class Study(Settings):
 class TrialConfig(Settings):
     """One configuration of a study, with a value in every domain's place: all that its training depends on.
 
+    images: of one look at the objective. classifier: the SHA-256 of the one that scores, where one does.
     searched: the values drawn, by the setting's last name. perturbed: settings of `train` that change as it goes on.
     """
 
@@ -138,6 +144,8 @@ class TrialConfig(Settings):
     samples: Samples
     metric: str
     every: int
+    images: int = SCORED
+    classifier: str = ""
     searched: dict[str, Any]
     perturbed: list[str] = []
 

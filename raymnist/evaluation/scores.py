@@ -121,5 +121,5 @@ def _score(given: dict[str, NDArray[Any]], clusters: NDArray[np.int64]) -> dict[
     return {
         name: metric.function(given[metric.needs], clusters)
         for name, metric in CLUSTERING_METRICS.items()
-        if metric.function and metric.needs and len(given[metric.needs])
+        if len(given[metric.needs])
     }

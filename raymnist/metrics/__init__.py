@@ -9,40 +9,106 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from raymnist.metrics import generators
 from raymnist.metrics.clustering import acc, ami, ari, mixing, nmi, silhouette
-from raymnist.metrics.frechet import FrechetPixels
+from raymnist.metrics.estimate import Estimate
+from raymnist.metrics.frechet_pixels import FrechetPixels
+from raymnist.metrics.generators import Comparison, Features, Memory
 
-__all__ = ["CLUSTERING_METRICS", "METRICS", "TRAINING_METRICS", "FrechetPixels", "Metric"]
+__all__ = [
+    "CLUSTERING_METRICS",
+    "GENERATOR_METRICS",
+    "METRICS",
+    "TRAINING_METRICS",
+    "Comparison",
+    "Estimate",
+    "Features",
+    "FrechetPixels",
+    "Memory",
+    "Metric",
+]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A score and what it takes to read it.
-
-    direction: whether lower (`min`) or higher (`max`) is better.
-    needs: what a clustering metric's function is given beside the clusters: the clustered `points`, the `labels`, or
-        the `sources` (true for fakes).
-    """
+    """A score, and whether lower (`min`) or higher (`max`) is better."""
 
     direction: Literal["min", "max"]
     text: str
-    function: Callable[[Any, Any], float] | None = None
-    needs: Literal["points", "labels", "sources"] | None = None
 
 
-CLUSTERING_METRICS: dict[str, Metric] = {
-    "silhouette": Metric("max", "how compact and apart the clusters are, -1 to 1", silhouette, "points"),
-    "ari": Metric("max", "adjusted Rand index of clusters and digits, 0 by chance", ari, "labels"),
-    "nmi": Metric("max", "normalised mutual information of clusters and digits, 0 to 1", nmi, "labels"),
-    "ami": Metric("max", "adjusted mutual information of clusters and digits, 0 by chance", ami, "labels"),
-    "acc": Metric("max", "share of digits in the cluster matched to them, 0 to 1", acc, "labels"),
-    "mixing": Metric("max", "how far real and fake mix in the clusters, 0 to 1", mixing, "sources"),
+@dataclass(frozen=True)
+class ClusteringMetric(Metric):
+    """A score of clusters.
+
+    needs: what its function is given beside the clusters: the clustered `points`, the `labels`, or the `sources` (true
+    for fakes).
+    """
+
+    function: Callable[[Any, Any], float]
+    needs: Literal["points", "labels", "sources"]
+
+
+@dataclass(frozen=True)
+class GeneratorMetric(Metric):
+    """A score of fakes beside real images.
+
+    needs: the features' `points`, a classifier's `logits`, or the `memory` of the training images.
+    is_objective: whether it ranks generators and is defined for any number of images.
+    """
+
+    function: Callable[[Comparison], Estimate]
+    needs: Literal["points", "logits", "memory"] = "points"
+    is_objective: bool = True
+
+
+CLUSTERING_METRICS: dict[str, ClusteringMetric] = {
+    "silhouette": ClusteringMetric("max", "how compact and apart the clusters are, -1 to 1", silhouette, "points"),
+    "ari": ClusteringMetric("max", "adjusted Rand index of clusters and digits, 0 by chance", ari, "labels"),
+    "nmi": ClusteringMetric("max", "normalised mutual information of clusters and digits, 0 to 1", nmi, "labels"),
+    "ami": ClusteringMetric("max", "adjusted mutual information of clusters and digits, 0 by chance", ami, "labels"),
+    "acc": ClusteringMetric("max", "share of digits in the cluster matched to them, 0 to 1", acc, "labels"),
+    "mixing": ClusteringMetric("max", "how far real and fake mix in the clusters, 0 to 1", mixing, "sources"),
 }
+
+GENERATOR_METRICS: dict[str, GeneratorMetric] = {
+    "fid": GeneratorMetric("min", "Frechet distance of fakes to real images, on features", generators.fid),
+    "fid_infinity": GeneratorMetric(
+        "min", "the same, extrapolated to infinitely many images", generators.fid_infinity, is_objective=False
+    ),
+    "kid": GeneratorMetric("min", "kernel distance of fakes to real images, on features", generators.kid),
+    "mnist_score": GeneratorMetric(
+        "max", "Inception score with the data set's classifier", generators.mnist_score, "logits"
+    ),
+    "precision": GeneratorMetric("max", "share of fakes within the real images' neighbourhoods", generators.precision),
+    "recall": GeneratorMetric("max", "share of real images within the fakes' neighbourhoods", generators.recall),
+    "density": GeneratorMetric("max", "neighbourhoods of real images that a fake is in, over 5", generators.density),
+    "coverage": GeneratorMetric("max", "share of real images with a fake in their neighbourhood", generators.coverage),
+    "c2st": GeneratorMetric(
+        "min", "accuracy of a network that tells real from fake, 0.5 if it cannot", generators.c2st, is_objective=False
+    ),
+    "c2st_1nn": GeneratorMetric(
+        "min", "share of images whose nearest is of their kind; less than 0.5 for copies", generators.c2st_1nn,
+        is_objective=False,
+    ),
+    "modes_present": GeneratorMetric(
+        "max", "number of classes among the fakes", generators.modes_present, "logits", is_objective=False
+    ),
+    "modes_kl": GeneratorMetric(
+        "min", "divergence of the classes' shares from the data's, in nats", generators.modes_kl, "logits"
+    ),
+    "authpct": GeneratorMetric(
+        "max", "percentage of fakes that are no copies of training images", generators.authpct, "memory",
+        is_objective=False,
+    ),
+}  # fmt: skip
 
 # What training reports; the functions stand where the values arise, in models/ and training/.
 TRAINING_METRICS: dict[str, Metric] = {
     "loss": Metric("min", "training loss, a mean over the epoch"),
     "val_loss": Metric("min", "loss on the validation images"),
+    "accuracy": Metric("max", "share of training images that a classifier tells right"),
+    "val_accuracy": Metric("max", "share of validation images that a classifier tells right"),
     "frechet_pixels": Metric("min", "Frechet distance of fakes to validation images on 50 pixel components"),
     "discriminator_loss": Metric("min", "the discriminator's loss, a mean over the epoch"),
     "generator_loss": Metric("min", "the generator's loss, a mean over the epoch"),
@@ -54,4 +120,4 @@ TRAINING_METRICS: dict[str, Metric] = {
     "val_accuracy_fake": Metric("max", "share of fakes that the discriminator calls fake, at sampled epochs"),
 }
 
-METRICS: dict[str, Metric] = TRAINING_METRICS | CLUSTERING_METRICS
+METRICS: dict[str, Metric] = TRAINING_METRICS | GENERATOR_METRICS | CLUSTERING_METRICS

@@ -1,6 +1,7 @@
 """The models, by the name that an experiment gives."""
 
 from raymnist.models.base import Model, Phase
+from raymnist.models.classifier import Classifier
 from raymnist.models.conv_autoencoder import ConvAutoencoder
 from raymnist.models.conv_gan import ConvGAN
 from raymnist.models.dcgan import DCGAN
@@ -13,4 +14,5 @@ MODELS: dict[str, type[Model]] = {
     "dense_gan": DenseGAN,
     "conv_gan": ConvGAN,
     "dcgan": DCGAN,
+    "classifier": Classifier,
 }

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Phase:
     """One update of a training step: whose loss, by which optimizer, to which variables.
 
-    loss: takes what the model's `share` makes of float32 images [B, H, W, C] in [0, 1], which is the images themselves
-        unless a model says otherwise; gives float32 scalars, of which `loss` is minimised and the others are reported
-        as they are.
+    loss: takes what the model's `share` makes of a batch, which is the batch itself unless a model says otherwise:
+        float32 images [B, H, W, C] in [0, 1], or for a classifier the pair of these and their classes, int [B]. Gives
+        float32 scalars, of which `loss` is minimised and the others are reported as they are.
     """
 
     name: str
@@ -41,7 +41,8 @@ class Model(ABC):
     update: `alternating`, where a phase sees what the one before it has updated, or `together`, where the gradients of
         all phases are taken from one forward pass before any update.
     defaults: the model's own defaults for `train`.
-    kind: what it is for: an `autoencoder` encodes and reconstructs, a `generator` makes images from noise.
+    kind: what it is for: an `autoencoder` encodes and reconstructs, a `generator` makes images from noise, a
+        `classifier` tells the classes of labelled images.
     reports: the names of what its phases report, in their order. objective: the metric a sweep minimises or maximises
         unless told otherwise. unsuitable: reported metrics that do not rank trials.
     """
@@ -49,16 +50,20 @@ class Model(ABC):
     Settings: ClassVar[type[Settings]]
     update: ClassVar[Literal["alternating", "together"]] = "alternating"
     defaults: ClassVar[dict[str, Any]] = {}
-    kind: ClassVar[Literal["autoencoder", "generator"]]
+    kind: ClassVar[Literal["autoencoder", "generator", "classifier"]]
     reports: ClassVar[tuple[str, ...]]
     objective: ClassVar[str]
     unsuitable: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, settings: Any, train: Train, shape: tuple[int, int, int]):
-        """Build the networks for images of `shape` (height, width, channels), and their optimizers."""
+    def __init__(self, settings: Any, train: Train, shape: tuple[int, int, int], classes: int = 10):
+        """Build the networks for images of `shape` (height, width, channels), and their optimizers.
+
+        classes: how many a classifier tells apart.
+        """
         self.settings = settings
         self.train = train
         self.shape = shape
+        self.classes = classes
         self._rates: list[tuple[keras.optimizers.Optimizer, float]] = []
         with precision(train.precision):
             self.build()
@@ -76,9 +81,9 @@ class Model(ABC):
     def phases(self) -> list[Phase]:
         """List the updates of one step, in their order."""
 
-    def share(self, images: tf.Tensor) -> Any:
+    def share(self, batch: Any) -> Any:
         """Compute from a batch what the phases of one update have in common."""
-        return images
+        return batch
 
     @property
     @abstractmethod

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from raymnist import folder, search_space
-from raymnist.config import PBT, Experiment, Study, Sweep, Train, TrialConfig
+from raymnist.config import PBT, SCORED, Experiment, Study, Sweep, Train, TrialConfig
 from raymnist.datasets import Images
 from raymnist.errors import InputError, choices
+from raymnist.metrics import GENERATOR_METRICS
 from raymnist.models import MODELS, Model
 from raymnist.settings import validate
+from raymnist.sweep.objective import Scored, check, default_objective, objective
 
 DEFAULT_TRIALS = 8
 NETWORK_RATES = ("generator_learning_rate", "discriminator_learning_rate")
@@ -24,10 +26,11 @@ NETWORK_RATES = ("generator_learning_rate", "discriminator_learning_rate")
 PERTURBABLE = ("train.learning_rate", *(f"train.{rate}" for rate in NETWORK_RATES))
 
 
-def resolve(name: str, study: Study) -> Study:
+def resolve(name: str, study: Study, scored: Scored) -> Study:
     """Put the model's defaults where the file says nothing, and check every value that the search may reach.
 
-    Raises InputError, which names the key, for an unknown model or metric, or a value that the model refuses.
+    scored: what the images have to score with. Raises InputError, which names the key, for an unknown model or metric,
+    or a value that the model refuses.
     """
     where = f"studies.{name}"
     kind = _kind(study, where)
@@ -44,10 +47,8 @@ def resolve(name: str, study: Study) -> Study:
     train_defaults = {key: field.default for key, field in Train.model_fields.items()} | kind.defaults
     sweep = study.sweep
     if sweep is not None:
-        metrics = (kind.objective, *kind.reports)
-        metric = sweep.metric or kind.objective
-        if metric not in metrics:
-            raise InputError(f"{where}.sweep.metric: {choices('metric', metric, metrics)}")
+        metric = sweep.metric or default_objective(kind, scored)
+        check(metric, kind, scored, f"{where}.sweep.metric")
         sweep = sweep.model_copy(update={"metric": metric, "trials": _count(study, sweep, where)})
     resolved = study.model_copy(
         update={
@@ -96,7 +97,9 @@ def _refuse_what_does_nothing(study: Study, where: str) -> None:
 
 
 def check_images(name: str, study: Study, images: Images) -> None:
-    """Check that every batch size of a resolved study fits the training images; raises InputError."""
+    """Check that a resolved study's batch sizes and model fit the data set; raises InputError."""
+    if MODELS[study.model["name"]].kind == "classifier" and images.train_labels is None:
+        raise InputError(f"studies.{name}.model: classifier needs labels, and the data set {images.name} has none")
     for values in search_space.corners(study.domains) if study.domains else [{}]:
         batch_size = _concrete(study, values, f"studies.{name}")[1].batch_size
         if batch_size > len(images.train):
@@ -112,21 +115,23 @@ def warnings(name: str, study: Study) -> list[str]:
     if study.sweep and study.sweep.metric in kind.unsuitable:
         return [
             f"studies.{name}.sweep.metric: {study.sweep.metric} does not rank the trials of a GAN, whose networks are "
-            f"measured against each other; {kind.objective} does"
+            f"measured against each other; fid and {kind.objective} do"
         ]
     return []
 
 
-def plan(name: str, study: Study, seed: int) -> list[TrialConfig]:
+def plan(name: str, study: Study, seed: int, scored: Scored) -> list[TrialConfig]:
     """Draw a resolved study's trials from the experiment's seed.
 
-    A trial's values depend on (seed, study's name, its number) alone: the first 8 of 12 trials are the 8 of 8.
+    scored: what the images have to score with. A trial's values depend on (seed, study's name, its number) alone: the
+    first 8 of 12 trials are the 8 of 8.
     """
     domains = study.domains
     count = study.sweep.trials or 1 if study.sweep else 1
     is_population = study.sweep is not None and study.sweep.scheduler.name == "pbt"
     is_grid = study.sweep is not None and study.sweep.searcher == "grid"
     grid = list(itertools.islice(search_space.grid(domains), count)) if is_grid else []
+    metric = objective(study, scored)
     trials = []
     for number in range(count):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
@@ -141,8 +146,10 @@ def plan(name: str, study: Study, seed: int) -> list[TrialConfig]:
                 model=model,
                 train=train,
                 samples=study.samples,
-                metric=objective(study),
+                metric=metric,
                 every=study.sweep.every if study.sweep else 1,
+                images=study.sweep.images if study.sweep else SCORED,
+                classifier=scored.classifier if metric in GENERATOR_METRICS else "",
                 searched={path.rpartition(".")[2]: values[path] for path in domains},
                 perturbed=[path.rpartition(".")[2] for path in domains] if is_population else [],
             )
@@ -150,17 +157,10 @@ def plan(name: str, study: Study, seed: int) -> list[TrialConfig]:
     return trials
 
 
-def objective(study: Study) -> str:
-    """Name the metric that chooses a resolved study's best trial and each trial's best epoch."""
-    if study.sweep and study.sweep.metric:
-        return study.sweep.metric
-    return MODELS[study.model["name"]].objective
-
-
 def trial_key(trial: TrialConfig, dataset_sha256: str) -> str:
     """Hash all that a trial's training depends on, the code and the libraries that train it included."""
     dependent = trial.model_dump(mode="json", exclude={"study", "trial_id", "searched"})
-    code = folder.digest_of_code("datasets.py", "models", "training", "metrics/frechet.py")
+    code = folder.digest_of_code("datasets.py", "models", "training", "metrics")
     return folder.key_of(dependent, dataset_sha256, code, version("keras"), version("tensorflow"))
 
 

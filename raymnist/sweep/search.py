@@ -14,6 +14,7 @@ from raymnist.config import FIFO, PBT, Study, TrialConfig
 from raymnist.datasets import Images
 from raymnist.folder import Folder
 from raymnist.metrics import METRICS
+from raymnist.models.features import ClassifierFile
 from raymnist.sweep.callback import Progress, Report
 from raymnist.sweep.outcome import Outcome
 from raymnist.sweep.population import population
@@ -31,13 +32,15 @@ def train_open(
     study: Study,
     outcomes: list[Outcome],
     images: Images,
+    classifier: ClassifierFile | None,
     results: Folder,
     request: Request,
     progress: Progress,
 ) -> None:
     """Train the trials among `outcomes` that have not ended, each in its folder under `results`.
 
-    A trial that fails is noted in its folder and does not stop the others.
+    classifier: of these images, for objectives that need it. A trial that fails is noted in its folder and does not
+    stop the others.
     """
     plans = {
         outcome.trial.trial_id: Plan(_as_it_stands(outcome), outcome.key, outcome.path.resolve())
@@ -56,7 +59,7 @@ def train_open(
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exchange-", dir=place.resolve()) as storage, environment(TUNES_WAYS):
         tune.Tuner(
-            tune.with_parameters(StudyTrainable, images=images, plans=plans),
+            tune.with_parameters(StudyTrainable, images=images, plans=plans, classifier=classifier),
             param_space={"planned": tune.grid_search(planned), "resources": asdict(request)},
             tune_config=tune.TuneConfig(
                 metric=metric,

@@ -6,13 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from raymnist.config import TrialConfig
 from raymnist.datasets import Images
-from raymnist.metrics import FrechetPixels
+from raymnist.models.features import ClassifierFile
+
+if TYPE_CHECKING:
+    from raymnist.training.judges import Judge
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,22 @@ class StudyTrainable(tune.Trainable):
     process goes on from it; Tune's checkpoints only hand weights from one trial to another.
     """
 
-    def setup(self, config: dict[str, Any], *, images: Images, plans: Mapping[str, Plan]) -> None:
+    def setup(
+        self,
+        config: dict[str, Any],
+        *,
+        images: Images,
+        plans: Mapping[str, Plan],
+        classifier: ClassifierFile | None,
+    ) -> None:
         """Claim the devices for the life of this process, and begin the first trial."""
         from raymnist.training import devices
 
         self.images = images
         self.plans = plans
+        self.classifier = classifier
         devices.claim(**config["resources"])
-        self.frechet: FrechetPixels | None = None
+        self.judge: Judge | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -54,8 +65,9 @@ class StudyTrainable(tune.Trainable):
         # tells them apart, and only the rates are meant.
         plan = self.plans[self.trial_name]
         train = plan.trial.train.model_copy(update=config["planned"]["rates"])
-        self.training = Training(plan.trial.model_copy(update={"train": train}), self.images, self.frechet)
-        self.frechet = self.training.frechet
+        trial = plan.trial.model_copy(update={"train": train})
+        self.training = Training(trial, self.images, self.classifier, self.judge)
+        self.judge = self.training.judge
         self.folder = TrialFolder(plan.path, plan.key)
         self.folder.begin(self.training)
 

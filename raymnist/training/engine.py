@@ -7,11 +7,12 @@ graph from (seed, epoch); losses leave the device once, at the epoch's end.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from raymnist.datasets import Pixels
+from raymnist.datasets import Labels, Pixels
 from raymnist.models.base import Model
 
 
@@ -22,13 +23,15 @@ class Engine:
     one shape; what a phase does with a batch is its own.
     """
 
-    def __init__(self, model: Model, images: Pixels, batch_size: int, seed: int):
+    def __init__(self, model: Model, images: Pixels, batch_size: int, seed: int, classes: Labels | None = None):
+        """`classes`, int64 [n], go with the images into a classifier's batches."""
         phases = model.phases()
         self.updates = [phases] if model.update == "together" else [[phase] for phase in phases]
         self.share = model.share
         self.names = model.reports
         self.are_several = len(phases) > 1
         self.images = tf.constant(images)
+        self.classes = None if classes is None else tf.constant(classes)
         self.batch_size = batch_size
         self.steps = len(images) // batch_size
         self.seed = seed
@@ -41,13 +44,13 @@ class Engine:
         means = self._compiled_epoch(tf.constant(number, tf.int32)).numpy()
         return dict(zip(self.names, means.tolist(), strict=True))
 
-    def _step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _step(self, batch: Any) -> dict[str, tf.Tensor]:
         reported: dict[str, tf.Tensor] = {}
         for phases in self.updates:
             watched = [[variable.value for variable in phase.variables] for phase in phases]
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch(watched)
-                shared = self.share(images)
+                shared = self.share(batch)
                 values = [phase.loss(shared) for phase in phases]
             gradients = [tape.gradient(v["loss"], w) for v, w in zip(values, watched, strict=True)]
             for phase, gradient, value in zip(phases, gradients, values, strict=True):
@@ -62,7 +65,8 @@ class Engine:
 
         def step(done: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             rows = tf.reshape(tf.slice(order, [done * self.batch_size], [self.batch_size]), [self.batch_size])
-            reported = self._step(to_float(tf.gather(self.images, rows)))
+            batch = to_float(tf.gather(self.images, rows))
+            reported = self._step(batch if self.classes is None else (batch, tf.gather(self.classes, rows)))
             return done + 1, totals + tf.stack([reported[name] for name in self.names])
 
         zeros = tf.zeros(len(self.names))
@@ -71,18 +75,24 @@ class Engine:
 
 
 def mean_over(
-    function: Callable[[tf.Tensor], dict[str, tf.Tensor]], images: Pixels, batch_size: int = 256
+    function: Callable[..., dict[str, tf.Tensor]],
+    images: Pixels,
+    classes: Labels | None = None,
+    batch_size: int = 256,
 ) -> Callable[[], dict[str, float]]:
-    """Compile a loss into a function that returns its means over all `images`, which stay on the device."""
-    resident = tf.constant(images)
-    compiled = tf.function(lambda batch: function(to_float(batch)), autograph=False)
+    """Compile a function of batches, of images or of images and their classes, into one of no arguments.
+
+    It returns the means over all `images`, which stay on the device.
+    """
+    resident = [tf.constant(images)] if classes is None else [tf.constant(images), tf.constant(classes)]
+    compiled = tf.function(lambda batch, *told: function(to_float(batch), *told), autograph=False)
 
     def means() -> dict[str, float]:
         totals: dict[str, float] = {}
         for start in range(0, len(images), batch_size):
-            batch = resident[start : start + batch_size]
-            for name, value in compiled(batch).items():
-                totals[name] = totals.get(name, 0.0) + float(value) * len(batch)
+            batch = [array[start : start + batch_size] for array in resident]
+            for name, value in compiled(*batch).items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(batch[0])
         return {name: total / len(images) for name, total in totals.items()}
 
     return means

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,17 @@ import numpy as np
 
 from raymnist import folder
 from raymnist.config import TrialConfig
-from raymnist.datasets import Images, Pixels
-from raymnist.metrics import METRICS, FrechetPixels
-from raymnist.models import MODELS, networks
+from raymnist.datasets import Images, Labels, Pixels
+from raymnist.metrics import METRICS
+from raymnist.models import MODELS, Model, networks
+from raymnist.models.classifier import Classifier
+from raymnist.models.features import ClassifierFile
 from raymnist.models.gan import GAN
 from raymnist.training import samples
 from raymnist.training.engine import Engine, mean_over
+from raymnist.training.judges import FOR_PIXELS, CodesJudge, FakesJudge, Judge, judge_for
 
 Row = dict[str, Any]
-FAKES = 2000  # for frechet_pixels
 
 
 class Training:
@@ -36,27 +38,37 @@ class Training:
         over since the last epoch.
     """
 
-    def __init__(self, trial: TrialConfig, images: Images, frechet: FrechetPixels | None = None):
-        """Build the model from the trial's seed. `frechet` may be that of an earlier trial on these images."""
+    def __init__(
+        self,
+        trial: TrialConfig,
+        images: Images,
+        classifier: ClassifierFile | None = None,
+        judge: Judge | None = None,
+    ):
+        """Build the model from the trial's seed. `judge` may be that of an earlier trial of the same study.
+
+        classifier: of these images, where the objective needs it.
+        """
         keras.backend.clear_session()
         keras.utils.set_random_seed(trial.seed)
         kind = MODELS[trial.model["name"]]
         settings = kind.Settings.model_validate({k: v for k, v in trial.model.items() if k != "name"})
         self.trial = trial
         self.images = images
-        self.model = kind(settings, trial.train, images.shape)
-        self.engine = Engine(self.model, images.train, trial.train.batch_size, trial.seed)
+        self.model = kind(settings, trial.train, images.shape, images.classes)
+        classes, validation_classes = _classes(self.model, images)
+        self.engine = Engine(self.model, images.train, trial.train.batch_size, trial.seed, classes)
         self.history: list[Row] = []
         self.best: Row | None = None
-        self.frechet = frechet
+        self.judge = judge or judge_for(trial, images, classifier)
         self.taken_from: str | None = None
-        self._score: Callable[[int], Row]
-        if kind.kind == "autoencoder":
-            validation_loss = mean_over(self.model.phases()[0].loss, images.validation)
-            self._score = lambda number: {"val_loss": validation_loss()["loss"]} if trial.is_due(number) else {}
+        if isinstance(self.model, Classifier):
+            self._validate = mean_over(self.model.validate, images.validation, validation_classes)
+        elif kind.kind == "autoencoder":
+            loss = mean_over(self.model.phases()[0].loss, images.validation)
+            self._validate = lambda: {"val_loss": loss()["loss"]}
         else:
-            self.frechet = distance = frechet or FrechetPixels.fit(images.train, images.validation)
-            self._score = lambda number: self._score_fakes(number, distance)
+            self._validate = lambda: {}
 
     @property
     def epochs_done(self) -> int:
@@ -78,8 +90,10 @@ class Training:
         row: Row = {"epoch": number, **self.engine.epoch(number)}
         seconds = time.perf_counter() - start
         due = self.trial.is_due(number)
+        scored = time.perf_counter()
         if all(math.isfinite(value) for value in row.values()):
             row |= self._score(number)
+        scoring_seconds = time.perf_counter() - scored
         for name, value in row.items():
             if not math.isfinite(value):
                 raise FloatingPointError(f"{name} became {value} in epoch {number}; a lower learning_rate may help")
@@ -87,20 +101,23 @@ class Training:
         if self.taken_from:
             row["taken_from"], self.taken_from = self.taken_from, None
         row["images_per_second"] = round(self.engine.steps * self.engine.batch_size / seconds, 1)
+        row["scoring_seconds"] = round(scoring_seconds, 3)
         row["seconds"] = round(time.perf_counter() - start, 3)
         self.history.append(row)
         if due and (self.best is None or self._is_better(row, self.best)):
             self.best = row
         return row
 
-    def _score_fakes(self, number: int, distance: FrechetPixels) -> Row:
-        row: Row = {}
-        if self.trial.is_due(number) or self.trial.is_sampled(number):
-            fakes = self.generate(FAKES)
-            if self.trial.is_due(number):
-                row["frechet_pixels"] = distance(fakes)
-            if self.trial.is_sampled(number) and isinstance(self.model, GAN):
-                row |= self.model.accuracies(self.images.validation[:FAKES], fakes)
+    def _score(self, number: int) -> Row:
+        due, sampled = self.trial.is_due(number), self.trial.is_sampled(number)
+        row: Row = self._validate() if due else {}
+        if isinstance(self.judge, CodesJudge) and due:
+            row |= self.judge(self.model.network.get_layer("encoder"))
+        if isinstance(self.judge, FakesJudge) and (due or sampled):
+            fakes = self.generate(self.trial.images if due else FOR_PIXELS)
+            row |= self.judge(fakes) if due else {}
+            if sampled and isinstance(self.model, GAN):
+                row |= self.model.accuracies(self.images.validation[:FOR_PIXELS], fakes[:FOR_PIXELS])
         return row
 
     def _is_better(self, row: Row, other: Row) -> bool:
@@ -111,10 +128,15 @@ class Training:
         """Make uint8 fakes [count, H, W, C] from the trial's fixed noise."""
         return networks.generate(self.model.network, count, self.trial.seed)
 
-    def sample(self) -> Pixels:
-        """Draw the grid of this moment: 100 fakes, or 50 validation images above their reconstructions."""
+    def sample(self) -> Pixels | None:
+        """Draw the grid of this moment: 100 fakes, or 50 validation images above their reconstructions.
+
+        None for a classifier, which makes no images.
+        """
         if self.model.kind == "generator":
             return samples.mosaic(self.generate(100))
+        if self.model.kind == "classifier":
+            return None
         originals = self.images.validation[:50]
         return samples.in_pairs(originals, networks.reconstruct(self.model.network, originals))
 
@@ -204,17 +226,22 @@ class TrialFolder:
         )
         print(f"{trial.trial_id} epoch {number} of {trial.train.epochs}: {told}", flush=True)
         if trial.is_sampled(number):
-            samples.save_png(self.path / "samples" / f"epoch_{number:04d}.png", training.sample())
+            self._save_sample(training, f"epoch_{number:04d}")
             if training.model.kind == "generator":
                 self._save_network(training, self.path / "generators" / f"epoch_{number:04d}", trial.samples.save)
         if training.best is row:
             self._save_network(training, self.path / "model", {"keras": None, **dict.fromkeys(trial.samples.save)})
-            samples.save_png(self.path / "samples" / "best.png", training.sample())
+            self._save_sample(training, "best")
         if trial.is_due(number):
             columns = list(dict.fromkeys(name for past in training.history for name in past))
             folder.write_csv(self.path / "history.csv", columns, training.history)
             training.save(self.checkpoint)
         return row
+
+    def _save_sample(self, training: Training, name: str) -> None:
+        picture = training.sample()
+        if picture is not None:
+            samples.save_png(self.path / "samples" / f"{name}.png", picture)
 
     def _save_network(self, training: Training, path: Path, formats: Iterable[str]) -> None:
         for suffix in formats:
@@ -222,9 +249,20 @@ class TrialFolder:
                 training.model.network.save(draft)
 
 
-def train(trial: TrialConfig, images: Images, path: Path, key: str = "") -> Training:
+def _classes(model: Model, images: Images) -> tuple[Labels | None, Labels | None]:
+    """Give a classifier the classes of the training and the validation images."""
+    if not isinstance(model, Classifier):
+        return None, None
+    if images.train_labels is None or images.validation_labels is None:
+        raise ValueError("classifier: expected labelled images, received unlabelled ones")
+    return images.classes_of(images.train_labels), images.classes_of(images.validation_labels)
+
+
+def train(
+    trial: TrialConfig, images: Images, path: Path, key: str = "", classifier: ClassifierFile | None = None
+) -> Training:
     """Train a trial to its end in the folder `path`, going on from what is there."""
-    training = Training(trial, images)
+    training = Training(trial, images, classifier)
     trial_folder = TrialFolder(path, key)
     trial_folder.begin(training)
     while not training.is_done:

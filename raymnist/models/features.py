@@ -1,0 +1,106 @@
+"""Features of images by a trained classifier: where it is found, and how it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from raymnist import folder
+from raymnist.datasets import Images, Pixels
+from raymnist.errors import InputError
+from raymnist.metrics import Features
+from raymnist.models import networks, saved
+
+if TYPE_CHECKING:
+    pass
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+# The classifiers that come with the project, by the SHA-256 of the data set that each was trained on: the file in
+# weights/ and its own SHA-256. experiments/classifier.yaml says how they were made.
+BUNDLED = {
+    "MNIST_SHA": ("mnist.keras", "MNIST_FILE"),
+    "DIGITS_SHA": ("digits.keras", "DIGITS_FILE"),
+}
+
+
+@dataclass(frozen=True)
+class ClassifierFile:
+    """A saved classifier, as bytes that can be sent to any machine, and their SHA-256."""
+
+    data: bytes = field(repr=False)
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path) -> ClassifierFile:
+        """Read a saved classifier."""
+        data = path.read_bytes()
+        return cls(data, hashlib.sha256(data).hexdigest())
+
+    def open(self) -> Classify:
+        """Load the network; imports TensorFlow."""
+        return Classify(self)
+
+
+class Classify:
+    """Turns images into a classifier's features and logits."""
+
+    def __init__(self, file: ClassifierFile):
+        """Load the network."""
+        import keras
+
+        with tempfile.TemporaryDirectory(prefix="raymnist-") as scratch:
+            path = Path(scratch) / "classifier.keras"
+            path.write_bytes(file.data)
+            network = saved.load(path)
+        images = keras.Input(network.input_shape[1:])
+        features = network.get_layer("features")(images)
+        self.network = keras.Model(images, [features, network.get_layer("logits")(features)])
+
+    def __call__(self, images: Pixels) -> Features:
+        """Compute float32 features [n, d] and logits [n, classes] of uint8 images [n, H, W, C]."""
+        points, logits = self.network.predict(networks.to_unit(images), batch_size=networks.CHUNK, verbose=0)
+        return Features(np.asarray(points, np.float32), np.asarray(logits, np.float32))
+
+
+def cache() -> Path:
+    """Name the folder of what is worth keeping between runs: `$RAYMNIST_CACHE`, else one in the user's cache."""
+    chosen = os.environ.get("RAYMNIST_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "raymnist"
+
+
+def find(images: Images) -> ClassifierFile | None:
+    """Find the classifier of a data set: one that comes with the project, else one that was trained on it here.
+
+    Raises InputError if a bundled file is not the one that was measured.
+    """
+    if images.whole_sha256 in BUNDLED:
+        name, sha256 = BUNDLED[images.whole_sha256]
+        file = ClassifierFile.read(WEIGHTS / name)
+        if file.sha256 != sha256:
+            raise InputError(f"{WEIGHTS / name}: expected the SHA-256 {sha256}, received {file.sha256}")
+        return file
+    path = _kept(images)
+    return ClassifierFile.read(path) if path.is_file() else None
+
+
+def keep(network: Path, images: Images) -> Path | None:
+    """Keep a trained classifier for the scores of its data set; returns where.
+
+    None where it is not needed, as one comes with the project, or was trained on a part of the data.
+    """
+    if images.whole_sha256 in BUNDLED or images.sha256 != images.whole_sha256:
+        return None
+    with folder.replacing(_kept(images)) as draft:
+        draft.write_bytes(network.read_bytes())
+    return _kept(images)
+
+
+def _kept(images: Images) -> Path:
+    return cache() / "classifiers" / f"{images.whole_sha256}.keras"
