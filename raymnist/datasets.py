@@ -174,18 +174,7 @@ def read_npz(path: Path) -> Arrays:
     Images are [n, H, W] or [n, H, W, C] with 1 or 3 channels, uint8 or floats in [0, 1]; labels are whole numbers [n].
     Raises InputError, which names the file and the key, for anything else.
     """
-    if not path.is_file():
-        raise InputError(f"dataset {path}: expected an .npz file, found {'a folder' if path.is_dir() else 'none'}")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except Exception as error:  # a damaged archive fails in zipfile, zlib or NumPy, each with errors of its own
-        # NumPy takes whatever is no zip archive for a pickle; only inside an archive it means one.
-        is_pickle = "Object arrays" in str(error)
-        received = "pickled objects" if is_pickle else "a truncated or other file"
-        raise InputError(f"dataset {path}: expected an .npz file of plain arrays, received {received}") from None
-    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise InputError(f"dataset {path}: expected an .npz file of plain arrays, received other files in it")
+    arrays = _read_arrays(path, f"dataset {path}")
     if set(arrays) not in ({"x_train", "x_test"}, {"x_train", "y_train", "x_test", "y_test"}):
         raise InputError(
             f"dataset {path}: expected the keys x_train, y_train, x_test, y_test (both y may be missing), "
@@ -203,6 +192,30 @@ def read_npz(path: Path) -> Arrays:
         if key in arrays
     }
     return Arrays(images["x_train"], labels.get("y_train"), images["x_test"], labels.get("y_test"))
+
+
+def read_images(path: Path) -> Pixels:
+    """Read images, as `read_npz` does, that stand alone under the key x of an `.npz` file. Raises InputError."""
+    arrays = _read_arrays(path, str(path))
+    if "x" not in arrays:
+        raise InputError(f"{path}: expected images under the key x, received {', '.join(sorted(arrays)) or 'nothing'}")
+    return _pixels(arrays["x"], f"{path}: x")
+
+
+def _read_arrays(path: Path, where: str) -> dict[str, NDArray[np.generic]]:
+    if not path.is_file():
+        raise InputError(f"{where}: expected an .npz file, found {'a folder' if path.is_dir() else 'none'}")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except Exception as error:  # a damaged archive fails in zipfile, zlib or NumPy, each with errors of its own
+        # NumPy takes whatever is no zip archive for a pickle; only inside an archive it means one.
+        is_pickle = "Object arrays" in str(error)
+        received = "pickled objects" if is_pickle else "a truncated or other file"
+        raise InputError(f"{where}: expected an .npz file of plain arrays, received {received}") from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise InputError(f"{where}: expected an .npz file of plain arrays, received other files in it")
+    return arrays
 
 
 def _pixels(array: NDArray[np.generic], where: str) -> Pixels:

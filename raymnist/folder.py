@@ -108,6 +108,11 @@ class Folder:
         return self.path / "results.csv"
 
     @property
+    def classes(self) -> Path:
+        """How often each class is among each generator's fakes."""
+        return self.path / "classes.csv"
+
+    @property
     def leaderboard(self) -> Path:
         """A line per study's best."""
         return self.path / "leaderboard.md"
@@ -124,7 +129,7 @@ class Folder:
 
     @property
     def embeddings(self) -> Path:
-        """The Parquet files `points`, `coordinates` and `clusters`."""
+        """The Parquet files `points`, `coordinates`, `clusters` and `nearest`."""
         return self.path / "embeddings"
 
     def study(self, name: str) -> Path:
@@ -164,6 +169,7 @@ class Folder:
         """Remove the table and the embeddings, where the experiment no longer has an evaluation."""
         self.reopen(["points", "coordinates", "scores"])
         self.table.unlink(missing_ok=True)
+        self.classes.unlink(missing_ok=True)
         remove(self.embeddings)
 
     def remove_drafts(self) -> None:

@@ -36,10 +36,11 @@ def prepare(source: str | Path, sets: Mapping[str, Any] | None = None) -> tuple[
     experiment = experiment_file.load(source, sets)
     try:
         images = datasets.load(experiment.dataset)
-        scored = Scored.of(images, features.find(images))
+        classifier = features.find(images)
+        scored = Scored.of(images, classifier)
         studies = {name: plan.resolve(name, study, scored) for name, study in experiment.studies.items()}
         experiment = experiment.model_copy(update={"studies": studies})
-        experiment = experiment.model_copy(update={"evaluation": choice.resolve(experiment)})
+        experiment = experiment.model_copy(update={"evaluation": choice.resolve(experiment, classifier is not None)})
         for name, study in studies.items():
             plan.check_images(name, study, images)
     except InputError as error:

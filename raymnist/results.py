@@ -14,6 +14,7 @@ from raymnist.config import Experiment, TrialConfig
 from raymnist.datasets import Pixels
 from raymnist.errors import InputError, choices
 from raymnist.folder import Folder
+from raymnist.metrics import GENERATOR_METRICS, is_supervised
 from raymnist.models import MODELS, networks, saved
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ class Results:
         """The resolved experiment."""
         return experiment_file.load(self.folder.experiment)
 
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """How often each class is among each generator's fakes, as the classifier sees them, and among real images."""
+        return _read_csv(self.folder.classes)
+
     @property
     def manifest(self) -> dict[str, Any]:
         """Status, versions, seconds per stage, failures."""
@@ -114,11 +120,12 @@ class Results:
 
     @cached_property
     def leaderboard(self) -> pd.DataFrame:
-        """A line per study's best and per saved generator, its scores on test images beside the floor.
+        """A line per study's best and per saved generator, its scores on test images, and the floor's line.
 
-        An empty cell is not known. Silhouette and the label scores are of the real images in this encoder's code,
-        mixing is of this generator's fakes with the real images, the floor of two halves of these; each in the first
-        such space of the evaluation.
+        An empty cell is not known. Silhouette and the label scores are of the real images in this encoder's code, the
+        others of this generator's fakes beside real images. Mixing is that of the first space of the evaluation. The
+        floor is what real images reach in the place of fakes: mixing of two halves, the other scores of a sample of
+        the training images.
         """
         lines = []
         for name in self.experiment.studies:
@@ -130,7 +137,7 @@ class Results:
                 "study": name,
                 "best": chosen["trial_id"],
                 "settings": ", ".join(f"{key} {short(value)}" for key, value in chosen["searched"].items()),
-                "objective": chosen["metric"],
+                "objective": chosen["metric"] + (" (supervised)" if is_supervised(chosen["metric"]) else ""),
                 "value": chosen["value"],
                 "epoch": chosen["epoch"],
             }
@@ -141,25 +148,39 @@ class Results:
             if generator.is_file:
                 line = {"study": generator.study, "best": generator.title, "settings": "", "objective": ""}
                 lines.append(line | self._first_scores(generator.title))
-        columns = ["study", "best", "settings", "objective", "value", "epoch", *_SCORES, "trials", "minutes"]
+        if any("mixing" in line or "fid" in line for line in lines):
+            lines.append({"study": "floor", "best": "real images", "settings": "", "objective": "", **self._floor()})
+        columns = [
+            "study",
+            "best",
+            "settings",
+            "objective",
+            "value",
+            "epoch",
+            *CLUSTERED,
+            *COMPARED,
+            "trials",
+            "minutes",
+        ]
         board = pd.DataFrame(lines, columns=columns).astype({"value": float, "epoch": "Int64", "trials": "Int64"})
-        return board.drop(columns=[name for name in _SCORES if board[name].isna().all()])
+        return board.drop(columns=[name for name in (*CLUSTERED, *COMPARED) if board[name].isna().all()])
 
     def _first_scores(self, trial_id: str) -> dict[str, float]:
+        """Find the scores of an encoder's codes of the real images, or of a generator's fakes."""
         if self.table.empty:
             return {}
-        encodes = (self.table["encoder"] == trial_id) & (self.table["population"] == "real")
-        mixes = (self.table["trial_id"] == trial_id) & (self.table["metric"] == "mixing")
-        chosen = self.table[encodes | mixes]
-        if chosen.empty:
-            return {}
-        table = self.table
-        for column in ("features", "reducer", "clusterer"):
-            table = table[table[column] == chosen[column].iloc[0]]
-        real = table[table["population"] == "real"].set_index("metric")["value"]
-        if encodes.any():
-            return {name: real[name] for name in _SCORES if name in real and name != "mixing"}
-        return {"mixing": chosen["value"].iloc[0], "floor": real["mixing"]}
+        encodes = (self.table["encoder"] == trial_id) & (self.table["clusterer"] != "")
+        real = self.table[encodes & (self.table["population"] == "real")]
+        fake = self.table[(self.table["trial_id"] == trial_id) & self.table["population"].isin(["fake", "both"])]
+        return _first(real, CLUSTERED) | _first(fake, COMPARED)
+
+    def _floor(self) -> dict[str, float]:
+        mixing = self.table[(self.table["metric"] == "mixing") & (self.table["population"] == "both")]
+        real = self.table[self.table["population"] == "real"]
+        for column in ("features", "reducer", "clusterer") if len(mixing) else []:
+            same_space = real[column] == mixing[column].iloc[0]
+            real = real[same_space | (real["metric"] != "mixing")]
+        return _first(real, COMPARED)
 
     def leaderboard_markdown(self) -> str:
         """Write the leaderboard as a Markdown table."""
@@ -174,7 +195,35 @@ class Results:
         return "\n".join(lines) + "\n"
 
 
-_SCORES = ["silhouette", "ari", "nmi", "ami", "acc", "mixing", "floor"]
+CLUSTERED = ["silhouette", "ari", "nmi", "ami", "acc"]  # of an encoder
+COMPARED = ["fid", "kid", "mnist_score", "precision", "recall", "coverage", "mixing"]  # of a generator
+
+
+def _first(rows: pd.DataFrame, metrics: list[str]) -> dict[str, float]:
+    """Take the first value of each metric that is there."""
+    found = rows.drop_duplicates("metric").set_index("metric")["value"]
+    return {name: found[name] for name in metrics if name in found}
+
+
+def score_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Lay the rows of generators' scores out: a line per metric, a column per generator and one for the floor.
+
+    A cell has the value and its 95 % interval.
+    """
+    scored = rows[rows["metric"].isin(GENERATOR_METRICS)]
+    columns: dict[str, dict[str, str]] = {}
+    for row in scored.to_dict("records"):
+        cell = f"{short(row['value'])} [{short(row['ci_low'])}, {short(row['ci_high'])}]"
+        columns.setdefault(row["trial_id"] or "floor (real)", {})[row["metric"]] = cell
+    names = [name for name in GENERATOR_METRICS if name in set(scored["metric"])]
+    better = {"min": "lower", "max": "higher"}
+    return pd.DataFrame(
+        {
+            "metric": names,
+            "better": [better[GENERATOR_METRICS[name].direction] for name in names],
+            **{title: [cells.get(name, "") for name in names] for title, cells in columns.items()},
+        }
+    )
 
 
 def short(value: Any) -> str:
@@ -190,7 +239,20 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file() or not path.read_text(encoding="utf-8").strip():
         return pd.DataFrame()
     text = dict.fromkeys(
-        ("study", "trial_id", "encoder", "features", "reducer", "error", "hostname", "cuda_visible_devices"), str
+        (
+            "study",
+            "trial_id",
+            "encoder",
+            "features",
+            "reducer",
+            "clusterer",
+            "classifier",
+            "selection",
+            "error",
+            "hostname",
+            "cuda_visible_devices",
+        ),
+        str,
     )
     frame = pd.read_csv(path, dtype=text, na_values=[""], keep_default_na=False)
     return frame.fillna(dict.fromkeys(set(text) & set(frame.columns), ""))

@@ -15,6 +15,7 @@ from raymnist.errors import InputError, choices
 from raymnist.evaluation.embedding import Network
 from raymnist.evaluation.stages import Stages
 from raymnist.folder import Folder, remove
+from raymnist.metrics import is_supervised
 from raymnist.models import features
 from raymnist.models.features import ClassifierFile
 from raymnist.sweep import plan
@@ -98,13 +99,14 @@ class Standing:
         if not features:
             return None
         evaluation = evaluation.model_copy(update={"features": features})
-        return Stages(evaluation, self.images, self.experiment.seed, encoder, generators, self.folder)
+        return Stages(evaluation, self.images, self.experiment.seed, encoder, self.classifier, generators, self.folder)
 
     def _best(self, study: str) -> Network | None:
         best = best_of(self.outcomes[study])
         if best is None:
             return None
-        return Network(study, best.trial.trial_id, str((best.path / "model.keras").resolve()), best.key)
+        return Network(study, best.trial.trial_id, str((best.path / "model.keras").resolve()), best.key,
+                       is_supervised=is_supervised(best.trial.metric))  # fmt: skip
 
     def is_complete(self) -> bool:
         """Tell whether nothing is left to train and to evaluate."""

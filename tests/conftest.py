@@ -41,7 +41,7 @@ evaluation:
 
 
 @pytest.fixture(scope="session")
-def ray_session():
+def ray_session(cache):
     """One Ray session for the suite, with two GPUs that do not exist."""
     import ray
 
@@ -53,6 +53,17 @@ def ray_session():
 @pytest.fixture(scope="session")
 def digits():
     return datasets.load(Dataset(name="digits", limit=300))
+
+
+@pytest.fixture(scope="session")
+def digits_whole():
+    return datasets.load(Dataset(name="digits"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of the suite's own, which the tests' processes inherit."""
+    os.environ["RAYMNIST_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

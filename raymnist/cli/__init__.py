@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from raymnist.cli import images, look, run
+from raymnist.cli import images, look, run, score
 from raymnist.errors import InputError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command()(look.show)
 app.command()(look.report)
 app.command()(images.generate)
 app.command()(images.reconstruct)
+app.command()(score.score)
 app.command("list")(look.list_parts)
 
 

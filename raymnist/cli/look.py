@@ -96,6 +96,19 @@ def print_leaderboard(results: Iterable[Results]) -> None:
             typer.echo(f"report: {one.folder.report}")
 
 
+def print_scores(rows: Iterable[dict[str, Any]]) -> None:
+    """Print the rows of generators' scores: a line per metric, a column per generator, and the floor's."""
+    import pandas as pd
+
+    from raymnist.results import score_table
+
+    frame = pd.DataFrame(rows)
+    how_many, seed = frame["n_images"].iloc[0], frame["seed"].iloc[0]
+    print_frame(f"scores on {frame['features'].iloc[0]} features, n {how_many}, seed {seed}", score_table(frame))
+    if frame["classifier"].iloc[0]:
+        typer.echo(f"classifier {frame['classifier'].iloc[0]}")
+
+
 def print_frame(title: str, frame: pd.DataFrame) -> None:
     """Print a table that fits the terminal, and is 160 columns wide where there is none."""
     from rich.box import SIMPLE

@@ -85,14 +85,16 @@ class Evaluation(Settings):
 
     encoder: the autoencoder study whose best trial gives the codes; `None` stands for the first one there is.
     generators: the studies whose best trials make fakes, and saved files; `None` stands for all studies that can.
-    images: at most so many test images, and as many fakes from each generator.
+    images: at most so many test images, and as many fakes from each generator, are clustered.
+    scored_images: at most so many of both take part in the scores of generators; `None` for no scores.
     features: what is clustered. fit_on: whether a reducer is fitted on the real images or on real and fake ones.
     """
 
     encoder: str | None = None
     generators: list[Annotated[Generator, BeforeValidator(bare_name)]] | None = None
     images: int = Field(5000, ge=10)
-    features: list[Literal["code", "pixels"]] | None = Field(None, min_length=1)
+    scored_images: int | None = Field(10_000, ge=50)
+    features: list[Literal["code", "pixels", "classifier"]] | None = Field(None, min_length=1)
     reducers: list[Part] = Field([Part(name="none"), Part(name="pca"), Part(name="umap")], min_length=1)
     clusterers: list[Part] = Field([Part(name="kmeans")], min_length=1)
     fit_on: Literal["real", "both"] = "real"

@@ -11,11 +11,12 @@ from raymnist.models import MODELS
 from raymnist.models.saved import SUFFIXES
 
 
-def resolve(experiment: Experiment) -> Evaluation | None:
+def resolve(experiment: Experiment, has_classifier: bool) -> Evaluation | None:
     """Fill in an evaluation's defaults, and check it against the studies and the registries.
 
-    Raises InputError, which names the key, for a study that is not there or cannot do what it is chosen for, an unknown
-    reducer or clusterer, a wrong option, or two reducers or clusterers of one name.
+    has_classifier: whether there is one of the data set. Raises InputError, which names the key, for a study that is
+    not there or cannot do what it is chosen for, an unknown reducer or clusterer, a wrong option, or two reducers or
+    clusterers of one name.
     """
     evaluation = experiment.evaluation
     if evaluation is None:
@@ -41,6 +42,11 @@ def resolve(experiment: Experiment) -> Evaluation | None:
     features = evaluation.features or (["code"] if encoder else ["pixels"])
     if "code" in features and encoder is None:
         raise InputError("evaluation.features: code needs an encoder, a study of an autoencoder; received none")
+    if "classifier" in features and not has_classifier:
+        raise InputError(
+            "evaluation.features: classifier needs one of the data set; `raymnist run classifier --set dataset=...` "
+            "trains it"
+        )
     reducing = [reducers.resolve(part, "evaluation.reducers") for part in evaluation.reducers]
     clustering = [clusterers.resolve(part, "evaluation.clusterers") for part in evaluation.clusterers]
     for key, labels in (

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from raymnist import folder
 from raymnist.datasets import Labels, Pixels
 from raymnist.errors import InputError
 from raymnist.models import networks
+from raymnist.models.features import ClassifierFile
 from raymnist.models.saved import SavedGenerator, load
 
 
@@ -27,6 +29,7 @@ class Network:
 
     study, trial_id: of a saved generator its name without and with suffix. path: the file that holds it.
     key: stands for all that the network depends on. output_range: said in the experiment, for a saved generator.
+    is_supervised: whether the trial was chosen by a score of labels.
     """
 
     study: str
@@ -34,6 +37,7 @@ class Network:
     path: str
     key: str
     output_range: list[float] | None = None
+    is_supervised: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Points:
     """The embedded images, in the order of their ids: first the real ones, then each generator's fakes.
 
     ids: int64 [n]. is_fake: bool [n]. study, trial_id: str [n], empty for real images. labels: int64 [n], -1 for none.
-    features: float32 [n, d] by name (`code`, `pixels`).
+    features: float32 [n, d] by name (`code`, `pixels`, `classifier`). logits: float32 [n, c], or None.
     """
 
     ids: NDArray[np.int64]
@@ -50,6 +54,7 @@ class Points:
     trial_id: NDArray[np.object_]
     labels: Labels
     features: dict[str, NDArray[np.float32]]
+    logits: NDArray[np.float32] | None
 
 
 class Embed:
@@ -60,6 +65,7 @@ class Embed:
         images: ray.ObjectRef,
         labels: Labels | None,
         encoder: Network | None,
+        classifier: ClassifierFile | None,
         generators: Sequence[Network],
         features: Sequence[str],
         seed: int,
@@ -73,6 +79,7 @@ class Embed:
         self.images: Pixels = ray.get(images)
         self.labels = labels
         self.encoder = load(Path(encoder.path)).get_layer("encoder") if encoder else None
+        self.classify = classifier.open() if classifier and "classifier" in features else None
         self.generators = generators
         self.loaded = [SavedGenerator.open(Path(made_by.path), made_by.output_range) for made_by in generators]
         self.features = features
@@ -97,11 +104,15 @@ class Embed:
             "study": pa.array([study] * count),
             "trial_id": pa.array([trial_id] * count),
             "label": pa.array(labels, pa.int64()),
+            "pixels": _lists(images.reshape(count, -1)),  # always: pages and tables show them
         }
         if "code" in self.features and self.encoder is not None:
             columns["code"] = _lists(networks.encode(self.encoder, images))
-        if "pixels" in self.features:
-            columns["pixels"] = _lists(images.reshape(count, -1))
+        if self.classify is not None:
+            seen = self.classify(images)
+            columns["classifier"] = _lists(seen.points)
+            if seen.logits is not None:
+                columns["logits"] = _lists(seen.logits)
         return pa.table(columns)
 
 
@@ -109,6 +120,7 @@ def embed(
     images: Pixels,
     labels: Labels | None,
     encoder: Network | None,
+    classifier: ClassifierFile | None,
     generators: Sequence[Network],
     features: Sequence[str],
     seed: int,
@@ -127,7 +139,15 @@ def embed(
     data = ray.data.from_items(chunks, override_num_blocks=min(len(chunks), 4 * actors))
     embedded = data.map_batches(
         Embed,
-        fn_constructor_args=(ray.put(images), labels, encoder, list(generators), list(features), seed),
+        fn_constructor_args=(
+            ray.put(images),
+            labels,
+            encoder,
+            classifier,
+            list(generators),
+            list(features),
+            seed,
+        ),
         fn_constructor_kwargs={"threads": math.ceil(cpus / actors), "gpus": per_actor},
         batch_size=1,
         num_cpus=1,
@@ -163,13 +183,16 @@ def _problem_with(generator: Network, shape: tuple[int, int, int]) -> str | None
     return f"{generator.path}: expected images {shape}, as those of the data set, received {opened.shape}"
 
 
-def read_points(path: Path) -> Points:
-    """Read what `embed` wrote, sorted by id."""
+def read_points(path: Path, features: Sequence[str], first: int | None = None) -> Points:
+    """Read what `embed` wrote, sorted by id, with these features; of each source the `first` so many images."""
     table = pq.read_table(path).sort_by("id")
-    features = {
+    if first is not None:
+        real = pc.sum(pc.equal(table["source"], "real")).as_py()
+        table = table.filter(pa.array(table["id"].to_numpy() % real < first))
+    wanted = [name for name in (*features, "logits") if name in table.column_names]
+    columns = {
         name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
-        for name in ("code", "pixels")
-        if name in table.column_names
+        for name in wanted
     }
     return Points(
         ids=table["id"].to_numpy(),
@@ -177,10 +200,16 @@ def read_points(path: Path) -> Points:
         study=table["study"].to_numpy(),
         trial_id=table["trial_id"].to_numpy(),
         labels=table["label"].fill_null(-1).to_numpy(),
-        features={
-            name: values.astype(np.float32) / (255 if name == "pixels" else 1) for name, values in features.items()
-        },
+        features={name: columns[name].astype(np.float32) / (255 if name == "pixels" else 1) for name in features},
+        logits=columns.get("logits"),
     )
+
+
+def read_pixels(path: Path, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Read the pixels of some images, uint8 [n, D] in the order of the ids, of what `embed` wrote."""
+    table = pq.read_table(path, columns=["id", "pixels"], filters=pc.field("id").isin(ids.tolist()))
+    found = dict(zip(table["id"].to_pylist(), table["pixels"].to_pylist(), strict=True))
+    return np.array([found[number] for number in ids.tolist()], np.uint8)
 
 
 def _chunks(count: int, generators: int) -> Iterator[dict[str, int]]:

@@ -23,7 +23,7 @@ from raymnist.metrics import CLUSTERING_METRICS
 
 COLUMNS = (
     "study", "trial_id", "encoder", "population", "features", "reducer", "clusterer", "metric", "value", "ci_low",
-    "ci_high", "n_images", "seed",
+    "ci_high", "n_images", "seed", "classifier", "selection",
 )  # fmt: skip
 
 

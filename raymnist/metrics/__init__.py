@@ -26,6 +26,7 @@ __all__ = [
     "FrechetPixels",
     "Memory",
     "Metric",
+    "is_supervised",
 ]
 
 
@@ -121,3 +122,8 @@ TRAINING_METRICS: dict[str, Metric] = {
 }
 
 METRICS: dict[str, Metric] = TRAINING_METRICS | GENERATOR_METRICS | CLUSTERING_METRICS
+
+
+def is_supervised(metric: str) -> bool:
+    """Tell whether a metric compares codes with labels, so that a selection by it is supervised."""
+    return metric in CLUSTERING_METRICS and CLUSTERING_METRICS[metric].needs == "labels"

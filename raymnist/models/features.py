@@ -25,8 +25,14 @@ WEIGHTS = Path(__file__).parent / "weights"
 # The classifiers that come with the project, by the SHA-256 of the data set that each was trained on: the file in
 # weights/ and its own SHA-256. experiments/classifier.yaml says how they were made.
 BUNDLED = {
-    "MNIST_SHA": ("mnist.keras", "MNIST_FILE"),
-    "DIGITS_SHA": ("digits.keras", "DIGITS_FILE"),
+    "526a7da5e00568f43cde5a861d0182cc15664e8b5171c6f91b58ab6db17945a4": (
+        "mnist.keras",
+        "8db8a79346750be20ff8ef0a773e2335dbc87194dd6968a846f3630877aa5237",
+    ),
+    "4a34942577d09ca4ff69a18f1034f86a2a687b365a3cacf80161920b7d63f832": (
+        "digits.keras",
+        "d6f0a2f740db9230d0a1020469f05f839bf00f77ab9faf8b616ebb09345df32a",
+    ),
 }
 
 

@@ -10,8 +10,9 @@ import jinja2
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from raymnist import folder
+from raymnist.metrics import GENERATOR_METRICS
 from raymnist.report import FIGURES
-from raymnist.results import Results, short
+from raymnist.results import Results, score_table, short
 
 
 def write(results: Results) -> Path:
@@ -33,8 +34,25 @@ def write(results: Results) -> Path:
         leaderboard=results.leaderboard,
         trials=results.trials,
         table=results.table,
+        scores=score_table(results.table) if len(results.table) else results.table,
+        scored_on=_scored_on(results),
         pictures=pictures,
     )
     folder.write_text(results.folder.report, page)
     folder.write_text(results.folder.leaderboard, results.leaderboard_markdown())
     return results.folder.report
+
+
+def _scored_on(results: Results) -> str:
+    """Say what the generators' scores are computed on."""
+    table = results.table
+    scored = table[table["metric"].isin(GENERATOR_METRICS)] if len(table) else table
+    if scored.empty:
+        return ""
+    first = scored.iloc[0]
+    what = (
+        f"the features of the classifier {first['classifier'][:16]}"
+        if first["classifier"]
+        else (f"principal components of {first['features']}, as there is no classifier")
+    )
+    return f"{what}, of {first['n_images']} images of both kinds, seed {first['seed']}"

@@ -22,7 +22,10 @@ def best_samples(results: Results) -> Iterator[tuple[str, str, Figure]]:
         chosen = results.folder.study(name) / "best.json"
         if not chosen.is_file():
             continue
-        picture = imread(results.best(name).path / "samples" / "best.png")
+        path = results.best(name).path / "samples" / "best.png"
+        if not path.is_file():  # a classifier makes no images
+            continue
+        picture = imread(path)
         height, width = picture.shape[:2]
         figure = Figure(figsize=(width / 100, height / 100), dpi=100)
         figure.figimage(picture)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from raymnist.config import Study
 from raymnist.datasets import Images
 from raymnist.errors import InputError, choices
-from raymnist.metrics import CLUSTERING_METRICS, GENERATOR_METRICS
+from raymnist.metrics import CLUSTERING_METRICS, GENERATOR_METRICS, is_supervised
 from raymnist.models import MODELS, Model
 from raymnist.models.features import ClassifierFile
 
@@ -43,11 +43,6 @@ def check(metric: str, kind: type[Model], scored: Scored, where: str) -> None:
         raise InputError(f"{where}: {metric} needs a classifier of the data set; {hint}")
     if is_supervised(metric) and not scored.has_labels:
         raise InputError(f"{where}: {metric} needs labels, and the data set has none")
-
-
-def is_supervised(metric: str) -> bool:
-    """Tell whether a metric compares codes with labels, so that a selection by it is supervised."""
-    return metric in CLUSTERING_METRICS and CLUSTERING_METRICS[metric].needs == "labels"
 
 
 def objective(study: Study, scored: Scored) -> str:
