@@ -88,6 +88,7 @@ def a_trial(name: str, *, metric: str | None = None, every: int = 1, model: dict
         "dense_gan": {"latent_dim": 8, "generator_units": [16, 24], "discriminator_units": [24, 16]},
         "conv_gan": {"latent_dim": 8, "generator_filters": 4, "discriminator_filters": 4},
         "dcgan": {"latent_dim": 8, "generator_filters": 4, "discriminator_filters": 4},
+        "classifier": {"filters": 4, "features": 6},
     }
     return TrialConfig(
         study="study",

@@ -4,6 +4,7 @@ from raymnist import experiment_file, pipeline
 from raymnist.config import Experiment
 from raymnist.errors import InputError
 from raymnist.sweep import plan
+from raymnist.sweep.objective import Scored
 from raymnist.sweep.outcome import Outcome
 
 SHORTEST = "name: first\nstudies: {gan: {model: conv_gan}}\n"
@@ -84,7 +85,7 @@ def test_any_setting_can_be_searched(setting, tmp_path):
     )
     experiment = prepare(SHORTEST, tmp_path, {f"studies.gan.{setting}": values, "studies.gan.sweep.trials": 2})
     assert list(experiment.studies["gan"].domains) == [setting]
-    trials = plan.plan("gan", experiment.studies["gan"], seed=0)
+    trials = plan.plan("gan", experiment.studies["gan"], 0, Scored("", has_labels=True))
     drawn = Outcome(trials[0], "", tmp_path, "pending", [], "", {}).row()[setting.split(".")[1]]
     assert drawn in values["choice"]
 
@@ -150,7 +151,7 @@ def test_experiments_are_frozen(tmp_path):
         ({"studies.gan.model.latent_dim": "spatial"}, "studies.gan.model.latent_dim: expected a valid integer"),
         (
             {"studies.gan.model.name": "wgan"},
-            "unknown model 'wgan'; choose from conv_autoencoder, conv_gan, dcgan, dense_gan",
+            "unknown model 'wgan'; choose from classifier, conv_autoencoder, conv_gan, dcgan, dense_gan",
         ),
         (
             {"dataset": "cifar"},

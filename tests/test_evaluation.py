@@ -1,5 +1,7 @@
 """Embed, reduce, cluster, score: the files and the table against scikit-learn on the same points."""
 
+import hashlib
+
 import keras
 import numpy as np
 import pandas as pd
@@ -14,7 +16,8 @@ from raymnist.evaluation import clusterers, embedding, reducers, scores, spaces
 from raymnist.evaluation.clusterers import CLUSTERERS
 from raymnist.evaluation.embedding import Network, Points
 from raymnist.evaluation.reducers import REDUCERS
-from raymnist.models import MODELS, networks
+from raymnist.metrics import GENERATOR_METRICS
+from raymnist.models import MODELS, features, networks
 
 
 def blobs(rng, count, dims=6):
@@ -97,10 +100,10 @@ def test_the_pipeline_embeds_what_the_networks_embed(ray_session, saved, tmp_pat
     autoencoder, gan, encoder, generator = saved
     images, labels = rng.integers(0, 256, (300, 28, 28, 1), dtype=np.uint8), np.arange(300) % 10
     target = tmp_path / "points"
-    statistics = embedding.embed(images, labels, encoder, [generator], ["code", "pixels"], 7, target)
+    statistics = embedding.embed(images, labels, encoder, None, [generator], ["code", "pixels"], 7, target)
     assert "MapBatches(Embed)" in statistics
     assert len(list(target.glob("*.parquet"))) > 1
-    points = embedding.read_points(target)
+    points = embedding.read_points(target, ["code", "pixels"])
     np.testing.assert_array_equal(points.ids, np.arange(600))
     np.testing.assert_array_equal(points.is_fake, np.arange(600) >= 300)
     np.testing.assert_array_equal(points.labels, np.concatenate([labels, np.full(300, -1)]))
@@ -110,6 +113,11 @@ def test_the_pipeline_embeds_what_the_networks_embed(ray_session, saved, tmp_pat
     both = np.concatenate([images, fakes])
     np.testing.assert_array_equal(np.rint(points.features["pixels"] * 255), both.reshape(600, -1))
     np.testing.assert_allclose(points.features["code"], networks.encode(autoencoder.encoder, both), atol=1e-5)
+    first = embedding.read_points(target, ["code"], first=20)
+    np.testing.assert_array_equal(first.ids, [*range(20), *range(300, 320)])
+    np.testing.assert_array_equal(
+        embedding.read_pixels(target, first.ids[::-1]), both.reshape(600, -1)[first.ids[::-1]]
+    )
 
 
 def some_points(rng):
@@ -119,7 +127,7 @@ def some_points(rng):
     study = np.array([name[:1] for name in generator], dtype=object)
     code = blobs(rng, 140)[0] + 30 * (generator == "b-00")[:, None].astype(np.float32)
     labels = np.where(is_fake, -1, np.arange(140) % 4)
-    return Points(np.arange(140), is_fake, study, generator.astype(object), labels, {"code": code})
+    return Points(np.arange(140), is_fake, study, generator.astype(object), labels, {"code": code}, None)
 
 
 def evaluation(**settings):
@@ -170,19 +178,21 @@ def test_unlabelled_points_have_no_rows_of_label_scores(ray_session, rng):
 def test_the_files_of_a_run_have_the_columns_of_the_contract(tiny_run):
     embeddings = tiny_run.folder.embeddings
     points, coordinates, clusters = (pd.read_parquet(embeddings / n) for n in ("points", "coordinates", "clusters"))
-    assert list(points.columns) == ["id", "source", "study", "trial_id", "label", "code"]
+    embedded = ["pixels", "code", "classifier", "logits"]
+    assert list(points.columns) == ["id", "source", "study", "trial_id", "label", *embedded]
     assert list(coordinates.columns) == ["id", "study", "trial_id", "fit_on", "features", "reducer", "xyz"]
     assert list(clusters.columns) == [
         "id", "study", "trial_id", "population", "features", "reducer", "clusterer", "cluster",
     ]  # fmt: skip
-    assert sorted(points["id"]) == list(range(120))
-    assert points.groupby("source").size().to_dict() == {"fake": 60, "real": 60}
-    assert len(coordinates) == 120
+    assert sorted(points["id"]) == list(range(540))  # 270 training images, and so many are scored of each kind
+    assert points.groupby("source").size().to_dict() == {"fake": 270, "real": 270}
+    assert sorted(coordinates["id"]) == [*range(60), *range(270, 330)]  # of which 60 are clustered
     assert clusters.groupby("population").size().to_dict() == {"real": 120, "fake": 120, "both": 240}
 
 
 def test_the_table_equals_scikit_learn_on_the_same_points(tiny_run):
     points = pd.read_parquet(tiny_run.folder.embeddings / "points").sort_values("id")
+    points = points[points["id"] % 270 < 60]
     code = np.stack(points["code"].to_list())
     real, labels = (points["source"] == "real").to_numpy(), points["label"].to_numpy()[:60].astype(int)
     table = tiny_run.table.set_index(["population", "reducer", "metric"])["value"]
@@ -205,6 +215,9 @@ def test_the_table_equals_scikit_learn_on_the_same_points(tiny_run):
 def test_the_table_has_the_rows_of_the_contract(tiny_run):
     table = tiny_run.table
     assert tuple(table.columns) == scores.COLUMNS
+    generator, encoder = (tiny_run.best(study).config.trial_id for study in ("gan", "autoencoder"))
+    scored = table[table["clusterer"] == ""]
+    table = table[table["clusterer"] != ""]
     by_population = table.groupby(["population", "reducer"])["metric"].apply(set).to_dict()
     labelled = {"silhouette", "ari", "nmi", "ami", "acc", "mixing"}
     for reducer in ("none", "pca3"):
@@ -213,6 +226,18 @@ def test_the_table_has_the_rows_of_the_contract(tiny_run):
         assert by_population["both", reducer] == {"silhouette", "mixing"}
     real = table[table["population"] == "real"]
     assert (real["trial_id"] == "").all()
-    assert (table[table["population"] != "real"]["trial_id"] == tiny_run.best("gan").config.trial_id).all()
-    assert (table["encoder"] == tiny_run.best("autoencoder").config.trial_id).all()
+    assert (table[table["population"] != "real"]["trial_id"] == generator).all()
+    assert (table["encoder"] == encoder).all()
     assert table[table["population"] == "both"]["n_images"].unique() == [120]
+    undefined = {"fid_infinity"}  # of 270 images in 64 dimensions
+    for population, trial_id in (("fake", generator), ("real", "")):
+        rows = scored[scored["population"] == population]
+        assert set(rows["metric"]) == set(GENERATOR_METRICS) - undefined
+        assert (rows["trial_id"] == trial_id).all()
+    assert (scored[["features", "encoder", "reducer"]] == ["classifier", "", ""]).all(axis=None)
+    assert (scored["n_images"] == 270).all()
+    assert (scored["ci_low"] <= scored["value"]).all()
+    assert (scored["value"] <= scored["ci_high"]).all()
+    sha256 = hashlib.sha256((features.WEIGHTS / "digits.keras").read_bytes()).hexdigest()
+    assert (scored["classifier"] == sha256).all()
+    assert (tiny_run.table["selection"] == "").all()

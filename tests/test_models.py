@@ -16,6 +16,11 @@ def build(name, shape=(28, 28, 1), precision="float32", **settings):
     return kind(kind.Settings(**settings), Train(precision=precision), shape)
 
 
+def five(name):
+    """Give the setting that makes a code, noise or features of width 5."""
+    return {"features" if name == "classifier" else "latent_dim": 5}
+
+
 def outline(network):
     """List layers as (kind, output shape, parameters)."""
     return [(type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params()) for layer in network.layers]
@@ -223,7 +228,10 @@ def test_each_network_of_a_gan_may_have_its_own_rate():
 @pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.parametrize("shape", [(28, 28, 1), (30, 21, 1), (32, 32, 3), (9, 9, 1), (2, 3, 3)])
 def test_a_listed_model_fits_images_of_any_shape(name, shape):
-    model = build(name, shape, latent_dim=5)
+    model = build(name, shape, **five(name))
+    if model.kind == "classifier":
+        assert networks.apply(model.network, np.zeros((3, *shape), np.float32)).shape == (3, 10)
+        return
     if model.kind == "generator":
         images = networks.generate(model.network, 3, seed=0)
     else:
@@ -241,7 +249,8 @@ def test_a_listed_model_keeps_its_contract(name):
     assert {kind.objective, *kind.reports, *kind.unsuitable} <= set(METRICS)
     reported = set()
     for phase in model.phases():
-        values = phase.loss(model.share(keras.ops.zeros((4, 28, 28, 1))))
+        images = keras.ops.zeros((4, 28, 28, 1))
+        values = phase.loss(model.share((images, np.arange(4)) if kind.kind == "classifier" else images))
         assert all(keras.backend.standardize_dtype(value.dtype) == "float32" for value in values.values())
         assert all(value.shape == () for value in values.values())
         loss = f"{phase.name}_loss" if len(model.phases()) > 1 else "loss"
@@ -255,12 +264,12 @@ def test_a_listed_model_keeps_its_contract(name):
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_the_precision_of_a_model_does_not_outlive_its_building(name):
-    model = build(name, precision="mixed_bfloat16", latent_dim=5)
+    model = build(name, precision="mixed_bfloat16", **five(name))
     assert keras.config.dtype_policy().name == "float32"
     assert {variable.dtype for variable in model.network.trainable_variables} == {"float32"}
-    hidden = model.network if model.kind == "generator" else model.encoder
+    hidden = {"generator": model.network, "autoencoder": model.network.layers[0]}.get(model.kind) or model.features
     assert hidden.layers[0].compute_dtype == "bfloat16"
-    assert build(name, latent_dim=5).network.layers[0].compute_dtype == "float32"
+    assert build(name, **five(name)).network.layers[0].compute_dtype == "float32"
 
 
 def test_noise_of_fewer_images_is_the_beginning_of_that_of_more():

@@ -4,14 +4,19 @@ import numpy as np
 import pytest
 from conftest import a_trial
 
-from raymnist import experiment_file, folder, pipeline
-from raymnist.config import Resources
+from raymnist import datasets, experiment_file, folder, pipeline
+from raymnist.config import Dataset, Resources
 from raymnist.errors import InputError
 from raymnist.folder import Folder
+from raymnist.models import features
 from raymnist.sweep import outcome, plan, resources, search
+from raymnist.sweep.objective import Scored
 from raymnist.sweep.outcome import Outcome, best_of
 from raymnist.sweep.resources import Request
 from raymnist.training.loop import Training, TrialFolder
+
+CLASSIFIER = features.find(datasets.load(Dataset(name="digits")))
+SCORED = Scored(CLASSIFIER.sha256, has_labels=True)
 
 STUDY = """
 name: a
@@ -32,7 +37,7 @@ def study_with(tmp_path, sets=None, seed=0):
 
 
 def trials_of(experiment):
-    return plan.plan("gan", experiment.studies["gan"], experiment.seed)
+    return plan.plan("gan", experiment.studies["gan"], experiment.seed, SCORED)
 
 
 def test_eight_trials_are_the_beginning_of_twelve(tmp_path):
@@ -47,7 +52,7 @@ def test_a_plan_depends_on_the_seed_and_nothing_else(tmp_path):
     other = trials_of(study_with(tmp_path, seed=1))
     assert [t.train.learning_rate for t in trials_of(experiment)] != [t.train.learning_rate for t in other]
     assert len({trial.seed for trial in trials_of(experiment)}) == 8
-    renamed = plan.plan("other", experiment.studies["gan"], experiment.seed)
+    renamed = plan.plan("other", experiment.studies["gan"], experiment.seed, SCORED)
     assert renamed[0].searched != trials_of(experiment)[0].searched
 
 
@@ -164,7 +169,7 @@ def tune(experiment, images, results, request=ONE_CPU, trials=None):
     """Train a study's open trials as the pipeline does; returns their outcomes and what was told."""
     study, told = experiment.studies["gan"], Silent()
     planned = [outcome.read(t, plan.trial_key(t, images.sha256), results) for t in trials or trials_of(experiment)]
-    search.train_open(study, planned, images, results, request, told)
+    search.train_open(study, planned, images, CLASSIFIER, results, request, told)
     return [outcome.read(o.trial, o.key, results) for o in planned], told
 
 
@@ -190,7 +195,8 @@ def test_asha_stops_worse_trials_early_and_every_trial_is_accounted_for(ray_sess
     ]
     assert told.epochs == 6 * 4
     chosen = best_of(outcomes)
-    assert chosen.best["frechet_pixels"] == min(row["frechet_pixels"] for o in outcomes for row in o.history)
+    assert {o.trial.metric for o in outcomes} == {"fid"}
+    assert chosen.best["fid"] == min(row["fid"] for o in outcomes for row in o.history)
 
 
 def population(tmp_path, rate, **sweep):
@@ -340,8 +346,8 @@ def test_bundled_experiments_plan_different_choices():
     for name in experiment_file.bundled():
         experiment = experiment_file.load(name)
         for study_name, study in experiment.studies.items():
-            resolved = plan.resolve(study_name, study)
-            trials = plan.plan(study_name, resolved, experiment.seed)
+            resolved = plan.resolve(study_name, study, SCORED)
+            trials = plan.plan(study_name, resolved, experiment.seed, SCORED)
             for path, domain in study.domains.items():
                 drawn = {trial.searched[path.rpartition(".")[2]] for trial in trials}
                 assert len(drawn) > 1, f"{name}: {study_name} draws one value of {domain}"

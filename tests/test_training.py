@@ -12,10 +12,13 @@ import tensorflow as tf
 from conftest import a_trial
 from keras import layers
 from matplotlib.image import imread
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from raymnist.config import Samples
 from raymnist.metrics import FrechetPixels
-from raymnist.models import MODELS, Phase
+from raymnist.metrics.frechet import frechet_distance, moments
+from raymnist.models import MODELS, Phase, features, networks
 from raymnist.training import samples
 from raymnist.training.engine import Engine
 from raymnist.training.loop import Training, TrialFolder, train
@@ -46,6 +49,67 @@ def test_an_epoch_of_the_autoencoder_equals_plain_keras_on_the_same_batches(digi
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
     validation = digits.validation.astype(np.float32) / 255
     assert row["val_loss"] == pytest.approx(plain.evaluate(validation, validation, verbose=0), rel=1e-4)
+
+
+def test_an_epoch_of_the_classifier_equals_plain_keras_on_the_same_batches(digits):
+    training = Training(a_trial("classifier", model={"dropout": 0.0}), digits)
+    network = training.model.network
+    plain = keras.models.clone_model(network)
+    plain.set_weights(network.get_weights())
+    plain.compile(
+        keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
+    )
+    order = tf.argsort(tf.random.stateless_uniform([len(digits.train)], seed=[3, 1]), stable=True).numpy()
+    losses = []
+    for batch in order[: len(order) // 32 * 32].reshape(-1, 32):
+        images = digits.train[batch].astype(np.float32) / 255
+        losses.append(plain.train_on_batch(images, digits.train_labels[batch], return_dict=True)["loss"])
+        plain.reset_metrics()
+    row = training.epoch()
+    assert row["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    for ours, theirs in zip(network.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    loss, accuracy = plain.evaluate(digits.validation / np.float32(255), digits.validation_labels, verbose=0)
+    assert (row["val_loss"], row["val_accuracy"]) == pytest.approx((loss, accuracy), rel=1e-3)
+
+
+def test_the_classifiers_rate_falls_along_half_a_cosine(digits):
+    training = Training(a_trial("classifier", epochs=4, learning_rate=1e-2), digits)
+    rates = []
+    while not training.is_done:
+        training.epoch()
+        rates.append(float(training.model.optimizer.learning_rate))
+    assert rates == pytest.approx([1e-2, 1e-2 * (1 + 0.5**0.5) / 2, 5e-3, 1e-2 * (1 - 0.5**0.5) / 2], rel=1e-5)
+
+
+def test_fid_as_an_objective_is_that_of_fixed_noise_and_the_first_validation_images(digits_whole):
+    classifier = features.find(digits_whole)
+    trial = a_trial("dense_gan", metric="fid", every=2, epochs=3).model_copy(update={"images": 90})
+    training = Training(trial, digits_whole, classifier)
+    while not training.is_done:
+        training.epoch()
+    assert ["fid" in row for row in training.history] == [False, True, True]
+    assert training.best["fid"] == min(row.get("fid", np.inf) for row in training.history)
+    classify = classifier.open()
+    real, fake = classify(digits_whole.validation[:90]).points, classify(training.generate(90)).points
+    formula = frechet_distance(*moments(fake), *moments(real))
+    assert training.history[-1]["fid"] == pytest.approx(formula, rel=1e-5)
+    assert all(0 < row["scoring_seconds"] < row["seconds"] for row in training.history[1:])
+
+
+@pytest.mark.parametrize("metric", ["silhouette", "ari"])
+def test_an_autoencoder_can_be_chosen_by_the_clusters_of_its_validation_codes(metric, digits_whole):
+    trial = a_trial("conv_autoencoder", metric=metric, epochs=1).model_copy(update={"images": 120})
+    training = Training(trial, digits_whole)
+    row = training.epoch()
+    codes = networks.encode(training.model.encoder, digits_whole.validation[:120])
+    clusters = KMeans(10, n_init=4, random_state=0).fit_predict(codes)
+    expected = {
+        "silhouette": silhouette_score(codes, clusters),
+        "ari": adjusted_rand_score(digits_whole.validation_labels[:120], clusters),
+    }
+    assert row[metric] == pytest.approx(expected[metric], abs=1e-6)
+    assert training.best is row
 
 
 @pytest.mark.parametrize(
@@ -217,12 +281,13 @@ def test_weights_taken_over_from_another_trial_train_at_ones_own_rates(digits, t
 def test_the_same_seed_gives_the_same_training(name, digits):
     first, second = (Training(a_trial(name, epochs=1), digits) for _ in range(2))
     a, b = first.epoch(), second.epoch()
-    same = set(a) - {"seconds", "images_per_second"}
+    same = set(a) - TIMINGS
     assert {key: a[key] for key in same} == {key: b[key] for key in same}
     for one, other in zip(variables(first), variables(second), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
+TIMINGS = {"seconds", "scoring_seconds", "images_per_second"}
 RESUME = """
     import sys, json
     from pathlib import Path
@@ -243,7 +308,7 @@ RESUME = """
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_trial_resumed_in_a_new_process_ends_as_one_that_never_stopped(name, digits, tmp_path):
-    model = {} if name == "conv_autoencoder" else {"dropout": 0.4, "ema": 0.5}
+    model = {"conv_autoencoder": {}, "classifier": {"dropout": 0.4}}.get(name, {"dropout": 0.4, "ema": 0.5})
     arguments = f"model={model}"
     trial = a_trial(name, model=model)
     whole, stopped = Training(trial, digits), None
@@ -261,10 +326,9 @@ def test_a_trial_resumed_in_a_new_process_ends_as_one_that_never_stopped(name, d
     assert len(ours) == len(theirs)
     for resumed, undisturbed in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(resumed, undisturbed)
-    timings = {"seconds", "images_per_second"}
     for resumed, undisturbed in zip(stopped.history, whole.history, strict=True):
-        assert {k: v for k, v in resumed.items() if k not in timings} == {
-            k: v for k, v in undisturbed.items() if k not in timings
+        assert {k: v for k, v in resumed.items() if k not in TIMINGS} == {
+            k: v for k, v in undisturbed.items() if k not in TIMINGS
         }
 
 

@@ -81,6 +81,9 @@ class Model(ABC):
     def phases(self) -> list[Phase]:
         """List the updates of one step, in their order."""
 
+    def begin_epoch(self, number: int) -> None:  # noqa: B027  (most have nothing to do)
+        """Prepare for an epoch, counted from 1."""
+
     def share(self, batch: Any) -> Any:
         """Compute from a batch what the phases of one update have in common."""
         return batch

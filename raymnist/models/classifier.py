@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -18,7 +19,8 @@ class Classifier(Model):
     """A small convolutional classifier of labelled images; 102,858 parameters (28x28x1, ten classes).
 
     Two pairs of 3x3 convolutions with a halving behind each, and one convolution whose channels, averaged over the
-    image, are the features. Batch normalisation behind every convolution; cross-entropy with Adam.
+    image, are the features. Batch normalisation behind every convolution; cross-entropy with Adam, whose rate falls to
+    0 along half a cosine (Loshchilov and Hutter, SGDR, 2017).
     """
 
     class Settings(settings.Settings):
@@ -34,7 +36,7 @@ class Classifier(Model):
     kind = "classifier"
     reports = ("loss", "accuracy")
     objective = "val_loss"
-    defaults = {"epochs": 16, "batch_size": 64, "learning_rate": 5e-4}
+    defaults = {"epochs": 12, "batch_size": 64}
 
     def build(self) -> None:
         """Make the features, and the classes' logits on them."""
@@ -79,6 +81,11 @@ class Classifier(Model):
     def network(self) -> keras.Model:
         """The classifier, with its layers `features` and `logits`."""
         return self.classifier
+
+    def begin_epoch(self, number: int) -> None:
+        """Lower the rate; at a constant one the accuracy of MNIST's test images went up and down by half a percent."""
+        done = (number - 1) / self.train.epochs
+        self.optimizer.learning_rate = self.train.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def learn(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Mean cross-entropy of the classes of a batch (images, classes), and the share that is told right."""

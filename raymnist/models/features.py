@@ -27,11 +27,11 @@ WEIGHTS = Path(__file__).parent / "weights"
 BUNDLED = {
     "526a7da5e00568f43cde5a861d0182cc15664e8b5171c6f91b58ab6db17945a4": (
         "mnist.keras",
-        "8db8a79346750be20ff8ef0a773e2335dbc87194dd6968a846f3630877aa5237",
+        "1531e4c1cbefd1ff2897b6a7c1e71e30bebfad6b1f5da4372af4427494bb1b6c",
     ),
     "4a34942577d09ca4ff69a18f1034f86a2a687b365a3cacf80161920b7d63f832": (
         "digits.keras",
-        "d6f0a2f740db9230d0a1020469f05f839bf00f77ab9faf8b616ebb09345df32a",
+        "bfeb4da87fb2dd2305665bb757b6a89cd7f41fb0eb63a6130fb4b23e06aaa62b",
     ),
 }
 

@@ -87,6 +87,7 @@ class Training:
         """
         number = self.epochs_done + 1
         start = time.perf_counter()
+        self.model.begin_epoch(number)
         row: Row = {"epoch": number, **self.engine.epoch(number)}
         seconds = time.perf_counter() - start
         due = self.trial.is_due(number)
