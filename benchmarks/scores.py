@@ -55,7 +55,9 @@ def main() -> None:
     records: list[dict[str, object]] = []
     seen = timed(records, f"features of {count} images", lambda: classify(fakes))
     start = time.perf_counter()
-    beside = timed(records, "real features from the cache", lambda: reference(images, "classifier", classifier, classify, count, 0))
+    beside = timed(
+        records, "real features from the cache", lambda: reference(images, "classifier", classifier, classify, count, 0)
+    )
     timed(records, "floor from the cache", beside.floor)
     memory = Memory(beside.real.training.points, beside.real.own)
     score(records, Comparison(beside.test, seen, 0, beside.shares, memory))

@@ -17,6 +17,7 @@ from raymnist.datasets import Images
 from raymnist.errors import InputError
 from raymnist.evaluation import choice
 from raymnist.evaluation.embedding import check_generators
+from raymnist.evaluation.stages import scored_images
 from raymnist.folder import Folder
 from raymnist.models import MODELS, features
 from raymnist.results import Results
@@ -211,7 +212,10 @@ def dry_run(
     if evaluation:
         names = ", ".join(generator.title for generator in evaluation.generators or [])
         made = f" and as many fakes of each of {names}" if names else ""
-        lines.append(f"evaluation: {min(evaluation.images, len(images.test))} real images{made}")
+        count = scored_images(evaluation, images) if names else 0
+        by = "classifier" if standing.classifier else "code" if evaluation.encoder else "pixel"
+        scored = f"; {count} of each are scored on {by} features" if count else ""
+        lines.append(f"evaluation: {min(evaluation.images, len(images.test))} real images{made}{scored}")
     return lines
 
 

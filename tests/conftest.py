@@ -32,10 +32,11 @@ studies:
   gan:
     model: {name: conv_gan, latent_dim: {choice: [4, 8]}, generator_filters: 4, discriminator_filters: 4}
     train: {epochs: 2, batch_size: 32, learning_rate: {loguniform: [1e-3, 1e-2]}}
-    sweep: {trials: 2, every: 2}
+    sweep: {trials: 2, every: 2, images: 100}
     resources: {gpus: 0}
 evaluation:
   images: 60
+  scored_images: 100
   reducers: [none, {pca: {dims: 3}}]
 """
 

@@ -127,7 +127,7 @@ def test_show_prints_table_and_leaderboard_of_several_folders(command, tiny_run)
     status, out, _ = command("show", tiny_run.folder.path, tiny_run.folder.path)
     assert status == 0
     assert out.count("results table") == 2
-    assert out.count("frechet_pixels") == 2
+    assert out.count("fid ") >= 2
 
 
 def test_report_draws_again(command, tiny_run, tmp_path):

@@ -184,15 +184,15 @@ def test_the_files_of_a_run_have_the_columns_of_the_contract(tiny_run):
     assert list(clusters.columns) == [
         "id", "study", "trial_id", "population", "features", "reducer", "clusterer", "cluster",
     ]  # fmt: skip
-    assert sorted(points["id"]) == list(range(540))  # 270 training images, and so many are scored of each kind
-    assert points.groupby("source").size().to_dict() == {"fake": 270, "real": 270}
-    assert sorted(coordinates["id"]) == [*range(60), *range(270, 330)]  # of which 60 are clustered
+    assert sorted(points["id"]) == list(range(200))  # 100 of each kind are scored
+    assert points.groupby("source").size().to_dict() == {"fake": 100, "real": 100}
+    assert sorted(coordinates["id"]) == [*range(60), *range(100, 160)]  # of which 60 are clustered
     assert clusters.groupby("population").size().to_dict() == {"real": 120, "fake": 120, "both": 240}
 
 
 def test_the_table_equals_scikit_learn_on_the_same_points(tiny_run):
     points = pd.read_parquet(tiny_run.folder.embeddings / "points").sort_values("id")
-    points = points[points["id"] % 270 < 60]
+    points = points[points["id"] % 100 < 60]
     code = np.stack(points["code"].to_list())
     real, labels = (points["source"] == "real").to_numpy(), points["label"].to_numpy()[:60].astype(int)
     table = tiny_run.table.set_index(["population", "reducer", "metric"])["value"]
@@ -229,13 +229,13 @@ def test_the_table_has_the_rows_of_the_contract(tiny_run):
     assert (table[table["population"] != "real"]["trial_id"] == generator).all()
     assert (table["encoder"] == encoder).all()
     assert table[table["population"] == "both"]["n_images"].unique() == [120]
-    undefined = {"fid_infinity"}  # of 270 images in 64 dimensions
+    undefined = {"fid_infinity"}  # of 100 images in 64 dimensions
     for population, trial_id in (("fake", generator), ("real", "")):
         rows = scored[scored["population"] == population]
         assert set(rows["metric"]) == set(GENERATOR_METRICS) - undefined
         assert (rows["trial_id"] == trial_id).all()
     assert (scored[["features", "encoder", "reducer"]] == ["classifier", "", ""]).all(axis=None)
-    assert (scored["n_images"] == 270).all()
+    assert (scored["n_images"] == 100).all()
     assert (scored["ci_low"] <= scored["value"]).all()
     assert (scored["value"] <= scored["ci_high"]).all()
     sha256 = hashlib.sha256((features.WEIGHTS / "digits.keras").read_bytes()).hexdigest()

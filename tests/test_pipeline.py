@@ -17,6 +17,7 @@ from matplotlib.image import imread
 import raymnist
 from raymnist import experiment_file, folder, pipeline
 from raymnist.errors import InputError
+from raymnist.metrics import GENERATOR_METRICS
 from raymnist.standing import Standing
 
 
@@ -35,13 +36,13 @@ def test_a_run_leaves_what_the_contract_names(tiny_run):
     names = {path.name for path in tiny_run.folder.path.iterdir()}
     assert names == {
         "experiment.yaml", "manifest.json", "log.txt", "trials.csv", "history.csv", "results.csv", "leaderboard.md",
-        "studies", "embeddings", "figures", "report.html",
+        "studies", "embeddings", "figures", "report.html", "classes.csv",
     }  # fmt: skip
     assert tiny_run.manifest["status"] == "complete"
     assert set(tiny_run.manifest["seconds"]) == {"autoencoder", "gan", "points", "coordinates", "scores", "report"}
     assert len(tiny_run.trials) == 4
     assert set(tiny_run.trials["status"]) == {"finished"}
-    assert {"latent_dim", "learning_rate", "best_val_loss", "best_frechet_pixels"} <= set(tiny_run.trials.columns)
+    assert {"latent_dim", "learning_rate", "best_val_loss", "best_fid"} <= set(tiny_run.trials.columns)
     assert tiny_run.history.groupby("trial_id").size().to_dict() == dict.fromkeys(tiny_run.trials["trial_id"], 2)
 
 
@@ -57,6 +58,7 @@ def test_the_autoencoder_reports_both_losses_and_the_gan_its_game(tiny_run):
     gan = tiny_run.best("gan").history
     assert gan[["discriminator_loss", "generator_loss", "accuracy_real", "accuracy_fake"]].notna().all(axis=None)
     assert gan["frechet_pixels"].notna().tolist() == [False, True]
+    assert gan["fid"].notna().tolist() == [False, True]
 
 
 def test_the_same_command_again_does_nothing_and_says_so(tiny_file, copied, capsys):
@@ -78,7 +80,7 @@ def test_a_changed_evaluation_is_redone_from_the_saved_trials(tiny_file, copied)
     assert len(before) > 20
     assert stamps(copied / "tiny" / "studies", "*-0?/**/*") == before
     assert stamps(copied / "tiny" / "embeddings" / "points") == points
-    assert set(results.table["reducer"]) == {"none", "pca2"}
+    assert set(results.table["reducer"]) == {"none", "pca2", ""}  # without one: the scores of generators
     assert "pca2" in results.folder.report.read_text()
 
 
@@ -152,7 +154,7 @@ def test_a_run_that_was_ended_midway_twice_goes_on_to_the_same_table(tiny_file, 
         assert stopped.manifest["status"] == status
     again = raymnist.run(tiny_file, {"studies.gan.train.epochs": 6}, results=tmp_path / "stopped")
     assert again.manifest["status"] == "complete"
-    timings = ["seconds", "images_per_second"]
+    timings = ["seconds", "scoring_seconds", "images_per_second"]
     pd.testing.assert_frame_equal(again.history.drop(columns=timings), undisturbed.history.drop(columns=timings))
     pd.testing.assert_frame_equal(again.table, undisturbed.table, rtol=1e-6)
 
@@ -200,7 +202,7 @@ def test_without_an_evaluation_no_table_is_left_behind(tiny_file, copied):
 def test_an_evaluation_without_reducers_is_drawn_and_needs_no_git(tiny_file, copied, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     results = raymnist.run(tiny_file, {"evaluation.reducers": ["none"]}, results=copied)
-    assert set(results.table["reducer"]) == {"none"}
+    assert set(results.table["reducer"]) == {"none", ""}
     assert results.folder.report.is_file()
     assert results.manifest["git_commit"] is None
 
@@ -262,7 +264,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tiny_file, ray_session
         "tiny: 270 training, 30 validation and 360 test images of digits, 28x28x1",
         "autoencoder: 2 of 2 trials of conv_autoencoder x 2 epochs, each on 1 CPU and 0 GPU, 2 at a time",
         "gan: 2 of 2 trials of conv_gan x 2 epochs, each on 1 CPU and 0.5 GPU, 2 at a time",
-        "evaluation: 60 real images and as many fakes of each of gan",
+        "evaluation: 60 real images and as many fakes of each of gan; 100 of each are scored on classifier features",
     ]
     assert list(tmp_path.iterdir()) == []
 
@@ -271,7 +273,7 @@ def test_a_dry_run_holds_the_plan_against_what_is_there(tiny_file, copied):
     assert pipeline.dry_run(tiny_file, {"studies.gan.sweep.trials": 5}, results=copied)[1:] == [
         "autoencoder: all 2 trials have ended",
         "gan: 3 of 5 trials of conv_gan x 2 epochs, each on 1 CPU and 0 GPU, 3 at a time",
-        "evaluation: 60 real images and as many fakes of each of gan",
+        "evaluation: 60 real images and as many fakes of each of gan; 100 of each are scored on classifier features",
     ]
     with pytest.raises(InputError, match=r"gan changed: train\.epochs 2 -> 3"):
         pipeline.dry_run(tiny_file, {"studies.gan.train.epochs": 3}, results=copied)
@@ -279,14 +281,14 @@ def test_a_dry_run_holds_the_plan_against_what_is_there(tiny_file, copied):
 
 def test_the_same_run_twice_gives_the_same_numbers(tiny_file, tiny_run, ray_session, tmp_path):
     again = raymnist.run(tiny_file, results=tmp_path)
-    timings = ["seconds", "images_per_second"]
+    timings = ["seconds", "scoring_seconds", "images_per_second"]
     pd.testing.assert_frame_equal(again.history.drop(columns=timings), tiny_run.history.drop(columns=timings))
     pd.testing.assert_frame_equal(again.table, tiny_run.table)
 
 
 def test_unlabelled_colour_images_of_another_size_go_the_whole_way(ray_session, tmp_path, rng):
-    images = rng.integers(0, 256, (120, 13, 10, 3), dtype=np.uint8)
-    np.savez(tmp_path / "noise.npz", x_train=images[:80], x_test=images[80:])
+    images = rng.integers(0, 256, (160, 13, 10, 3), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", x_train=images[:100], x_test=images[100:])
     text = f"""
 name: colour
 dataset: {tmp_path / "noise.npz"}
@@ -309,12 +311,15 @@ evaluation: {{features: [code, pixels], reducers: [none, pca], fit_on: both}}
     (tmp_path / "colour.yaml").write_text(text)
     results = raymnist.run(tmp_path / "colour.yaml", results=tmp_path / "results")
     assert results.manifest["status"] == "complete"
-    assert set(results.table["metric"]) == {"silhouette", "mixing"}
+    scored = {name for name, metric in GENERATOR_METRICS.items() if metric.needs != "logits"}
+    assert set(results.table["metric"]) == {"silhouette", "mixing"} | scored
     assert set(results.table["features"]) == {"code", "pixels"}
+    assert set(results.table.loc[results.table["metric"] == "fid", "encoder"]) == {"autoencoder-00"}  # its code
+    assert not results.table["classifier"].any()
     assert results.leaderboard.set_index("study").loc["dense", "settings"].startswith("generator_units [8")
     for gan in ("gan", "dense", "dcgan"):
         assert results.best(gan).generate(5).shape == (5, 13, 10, 3)
-    assert results.table["n_images"].max() == 80
+    assert results.table["n_images"].max() == 120
 
 
 # By the demo, the README's test (real_vs_fake_small, which has the parts of real_vs_fake) and the notebook's.
@@ -339,7 +344,7 @@ def test_a_bundled_experiment_runs_to_its_end(name, ray_session, tmp_path):
         short |= {"studies.gan.train.epochs": 2, **exchanges}
     results = raymnist.run(name, short, results=tmp_path)
     assert results.manifest["status"] == "complete"
-    assert results.leaderboard["study"].to_list() == list(studies)
+    assert results.leaderboard["study"].to_list() == [*studies, *(["floor"] if name == "compare_gans" else [])]
     assert set(results.trials["status"]) == {"finished"}
     if short["evaluation"]:
         assert {"silhouette", "ari", "nmi"} <= set(results.table["metric"])
@@ -353,7 +358,7 @@ def pretrained(tiny_run, tmp_path):
     text = """
 name: pretrained
 dataset: {name: digits, limit: 100}
-evaluation: {generators: [old.keras], images: 50, reducers: [{pca: {dims: 3}}], fit_on: both}
+evaluation: {generators: [old.keras], images: 50, scored_images: 50, reducers: [{pca: {dims: 3}}], fit_on: both}
 """
     (tmp_path / "pretrained.yaml").write_text(text)
     return tmp_path / "pretrained.yaml"
@@ -365,7 +370,9 @@ def test_a_saved_generator_is_evaluated_without_any_study(pretrained, tiny_run, 
     fakes = results.table[results.table["population"] != "real"]
     assert set(fakes["trial_id"]) == {"old.keras"}
     assert set(fakes["study"]) == {"old"}
-    (line,) = results.leaderboard.to_dict("records")
+    line, floor = results.leaderboard.to_dict("records")
+    assert (floor["study"], floor["best"]) == ("floor", "real images")
+    assert line["fid"] > floor["fid"]
     both = results.table[(results.table["population"] == "both") & (results.table["metric"] == "mixing")]
     assert (line["study"], line["mixing"]) == ("old", both["value"].item())
     assert "| old | old.keras |" in results.folder.leaderboard.read_text()
@@ -389,7 +396,7 @@ def test_files_of_one_name_are_told_apart_by_their_labels(pretrained, tiny_run, 
     gan = tiny_run.best("gan").path
     both = [{"name": str(gan / "model.keras"), "label": "kept"}, str(gan / "model.keras")]
     results = raymnist.run(pretrained, {"evaluation.generators": both}, results=tmp_path / "results")
-    assert results.leaderboard["best"].to_list() == ["kept.keras", "model.keras"]
+    assert results.leaderboard["best"].to_list() == ["kept.keras", "model.keras", "real images"]
     assert set(results.table["study"]) == {"", "kept", "model"}
     mixing = results.leaderboard["mixing"]
     assert 0 <= mixing[0] == mixing[1]
@@ -436,9 +443,14 @@ def test_the_leaderboard_has_a_line_per_study_with_the_floor_beside_the_score(ti
     table = tiny_run.table[tiny_run.table["reducer"] == "none"].set_index(["population", "metric"])["value"]
     assert board.loc["autoencoder", "ari"] == table["real", "ari"]
     assert board.loc["gan", "mixing"] == table["both", "mixing"]
-    assert board.loc["gan", "floor"] == table["real", "mixing"]
+    assert board.loc["floor", "mixing"] == table["real", "mixing"]
+    scored = tiny_run.table[tiny_run.table["clusterer"] == ""].set_index(["population", "metric"])["value"]
+    for metric in ("fid", "kid", "mnist_score", "precision", "recall", "coverage"):
+        assert board.loc["gan", metric] == scored["fake", metric]
+        assert board.loc["floor", metric] == scored["real", metric]
     assert np.isnan(board.loc["gan", "ari"])
-    assert tiny_run.folder.leaderboard.read_text().count("\n| ") == 4
+    assert np.isnan(board.loc["autoencoder", "fid"])
+    assert tiny_run.folder.leaderboard.read_text().count("\n| ") == 5
 
 
 def test_the_figures_are_drawn_and_the_report_shows_them_without_a_network(tiny_run):
@@ -447,12 +459,12 @@ def test_the_figures_are_drawn_and_the_report_shows_them_without_a_network(tiny_
     assert drawn == sorted(
         [
             "curves_autoencoder.png", "curves_gan.png", f"map_code_pca3_{gan}.png", f"scatter3d_code_pca3_{gan}.png",
-            "samples_autoencoder.png", "samples_gan.png",
+            "samples_autoencoder.png", "samples_gan.png", f"nearest_{gan}.png", f"classes_{gan}.png",
         ]
     )  # fmt: skip
     for name in drawn:
         picture = imread(tiny_run.folder.figures / name)
-        assert picture[..., :3].std() > 0.01, f"{name} shows nothing"
+        assert picture[..., :3].std() > 0.003, f"{name} shows nothing"  # hardly trained fakes are grey
     page = tiny_run.folder.report.read_text()
     assert page.count("data:image/png;base64,") == len(drawn)
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)  # a picture's letters may spell anything

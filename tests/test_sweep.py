@@ -24,7 +24,7 @@ studies:
   gan:
     model: {name: conv_gan, latent_dim: {choice: [4, 8, 16]}, generator_filters: 4, discriminator_filters: 4}
     train: {epochs: 3, batch_size: 64, learning_rate: {loguniform: [1e-4, 1e-2]}}
-    sweep: {trials: 8}
+    sweep: {trials: 8, images: 60}
     resources: {gpus: 0}
 """
 
@@ -183,7 +183,7 @@ def test_four_half_gpu_trials_run_two_to_a_gpu(ray_session, digits, tmp_path):
 
 def test_asha_stops_worse_trials_early_and_every_trial_is_accounted_for(ray_session, digits, tmp_path):
     sets = {
-        "studies.gan.sweep": {"trials": 6, "scheduler": {"name": "asha", "grace_epochs": 1}},
+        "studies.gan.sweep": {"trials": 6, "images": 60, "scheduler": {"name": "asha", "grace_epochs": 1}},
         "studies.gan.train.epochs": 4,
     }
     outcomes, told = tune(study_with(tmp_path, sets), digits, Folder(tmp_path / "r"))
@@ -204,7 +204,7 @@ def population(tmp_path, rate, **sweep):
     study = {
         "model": {"name": "dcgan", "latent_dim": 4, "generator_filters": 4, "discriminator_filters": 4},
         "train": {"epochs": 4, "batch_size": 64, "generator_learning_rate": rate},
-        "sweep": {"trials": 4, "scheduler": {"name": "pbt", "perturb_every": 1}, **sweep},
+        "sweep": {"trials": 4, "images": 60, "scheduler": {"name": "pbt", "perturb_every": 1}, **sweep},
         "resources": {"gpus": 0},
     }
     return study_with(tmp_path, {"studies.gan": study})
@@ -242,7 +242,7 @@ def test_an_interrupted_population_goes_on_at_the_rates_it_had(ray_session, digi
     results = Folder(tmp_path / "r")
     for number, trial in enumerate(trials_of(experiment)):
         train = trial.train.model_copy(update={"generator_learning_rate": (1e-4, 1e-3)[number]})
-        training = Training(trial.model_copy(update={"train": train}), digits)
+        training = Training(trial.model_copy(update={"train": train}), digits, CLASSIFIER)
         left = TrialFolder(results.trial("gan", trial.trial_id), plan.trial_key(trial, digits.sha256))
         left.begin(training)
         left.epoch(training)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from raymnist.results import Results
 
+# What has room on a terminal.
+CLUSTERED = ["study", "trial_id", "encoder", "population", "features", "reducer", "clusterer", "metric", "value",
+             "n_images"]  # fmt: skip
 Folders = Annotated[list[Path], typer.Argument(help="Results folders.", show_default=False)]
 
 
@@ -24,8 +27,13 @@ def show(results: Folders) -> None:
 
     opened = [Results(path) for path in results]
     for one in opened:
-        if not one.table.empty:
-            print_frame(f"{one.experiment.name}: results table", one.table.drop(columns=["ci_low", "ci_high", "seed"]))
+        table = one.table
+        if table.empty:
+            continue
+        clustered, scored = table[table["clusterer"] != ""], table[table["clusterer"] == ""]
+        print_frame(f"{one.experiment.name}: results table", clustered[CLUSTERED])
+        if len(scored):
+            print_scores(scored.to_dict("records"), f"{one.experiment.name}: ")
     print_leaderboard(opened)
 
 
@@ -96,7 +104,7 @@ def print_leaderboard(results: Iterable[Results]) -> None:
             typer.echo(f"report: {one.folder.report}")
 
 
-def print_scores(rows: Iterable[dict[str, Any]]) -> None:
+def print_scores(rows: Iterable[dict[Any, Any]], title: str = "") -> None:
     """Print the rows of generators' scores: a line per metric, a column per generator, and the floor's."""
     import pandas as pd
 
@@ -104,7 +112,7 @@ def print_scores(rows: Iterable[dict[str, Any]]) -> None:
 
     frame = pd.DataFrame(rows)
     how_many, seed = frame["n_images"].iloc[0], frame["seed"].iloc[0]
-    print_frame(f"scores on {frame['features'].iloc[0]} features, n {how_many}, seed {seed}", score_table(frame))
+    print_frame(f"{title}scores on {frame['features'].iloc[0]} features, n {how_many}, seed {seed}", score_table(frame))
     if frame["classifier"].iloc[0]:
         typer.echo(f"classifier {frame['classifier'].iloc[0]}")
 

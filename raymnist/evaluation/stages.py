@@ -22,6 +22,13 @@ from raymnist.folder import Folder
 from raymnist.metrics import Features
 from raymnist.models.features import ClassifierFile
 
+
+def scored_images(evaluation: Evaluation, images: Images) -> int:
+    """Tell how many images of both kinds the scores of generators take; 0 where there are too few."""
+    count = most_scored(images, evaluation.scored_images or 0)
+    return count if count >= LEAST else 0
+
+
 SUPERVISED = "supervised selection"  # in the table, where labels chose the encoder
 
 
@@ -44,8 +51,7 @@ class Stages:
     @property
     def scored(self) -> int:
         """How many fakes of each generator are scored beside as many test images; 0 for none."""
-        count = most_scored(self.images, self.evaluation.scored_images or 0)
-        return count if self.generators and count >= LEAST else 0
+        return scored_images(self.evaluation, self.images) if self.generators else 0
 
     @property
     def scored_by(self) -> str:
