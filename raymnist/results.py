@@ -196,7 +196,7 @@ class Results:
 
 
 CLUSTERED = ["silhouette", "ari", "nmi", "ami", "acc"]  # of an encoder
-COMPARED = ["fid", "kid", "mnist_score", "precision", "recall", "coverage", "mixing"]  # of a generator
+COMPARED = ["fid", "precision", "recall", "mixing"]  # of a generator; the scores of generators have more
 
 
 def _first(rows: pd.DataFrame, metrics: list[str]) -> dict[str, float]:

@@ -98,7 +98,7 @@ def print_leaderboard(results: Iterable[Results]) -> None:
     shown = pd.DataFrame({"best trial": ["\n".join(filter(None, cell)) for cell in lines]})
     scores = [name for name in board.columns if board[name].dtype.kind == "f" and name not in ("value", "ami")]
     title = ", ".join(dict.fromkeys(one.experiment.name for one in results))
-    print_frame(title, pd.concat([shown, board[scores].round(3)], axis=1))
+    print_frame(title, pd.concat([shown, board[scores].round(3) + 0.0], axis=1))
     for one in results:
         if one.folder.report.is_file():
             typer.echo(f"report: {one.folder.report}")

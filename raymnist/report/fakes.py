@@ -58,7 +58,7 @@ def class_counts(results: Results) -> Iterator[tuple[str, str, Figure]]:
         axes.bar(places + 0.2, counted["count"] / counted["n_images"], 0.4, color=FAKE, label=str(trial_id))
         axes.set_xticks(places, [str(label) for label in counted["label"]])
         axes.set(xlabel="class", ylabel="share of images")
-        axes.legend(fontsize="small")
+        figure.legend(loc="outside upper center", ncols=2, fontsize="small")
         axes.grid(axis="y", alpha=0.3)
         caption = (
             f"how often each class is among {counted['n_images'].iloc[0]} fakes of {trial_id}, as the classifier sees"
