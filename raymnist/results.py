@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from raymnist import experiment_file, folder
+from raymnist import experiment_file, folder, tables
 from raymnist.config import Experiment, TrialConfig
 from raymnist.datasets import Pixels
 from raymnist.errors import InputError, choices
 from raymnist.folder import Folder
-from raymnist.metrics import GENERATOR_METRICS, is_supervised
+from raymnist.metrics import is_supervised
 from raymnist.models import MODELS, networks, saved
 
 if TYPE_CHECKING:
@@ -136,20 +136,28 @@ class Results:
             line: dict[str, Any] = {
                 "study": name,
                 "best": chosen["trial_id"],
-                "settings": ", ".join(f"{key} {short(value)}" for key, value in chosen["searched"].items()),
+                "settings": ", ".join(f"{key} {tables.short(value)}" for key, value in chosen["searched"].items()),
                 "objective": chosen["metric"] + (" (supervised)" if is_supervised(chosen["metric"]) else ""),
                 "value": chosen["value"],
                 "epoch": chosen["epoch"],
             }
-            line |= self._first_scores(chosen["trial_id"])
+            line |= tables.scores_of(self.table, chosen["trial_id"])
             lines.append(line | {"trials": len(of_study), "minutes": of_study["seconds"].sum() / 60})
         evaluation = self.experiment.evaluation
         for generator in (evaluation.generators or []) if evaluation else []:
             if generator.is_file:
                 line = {"study": generator.study, "best": generator.title, "settings": "", "objective": ""}
-                lines.append(line | self._first_scores(generator.title))
+                lines.append(line | tables.scores_of(self.table, generator.title))
         if any("mixing" in line or "fid" in line for line in lines):
-            lines.append({"study": "floor", "best": "real images", "settings": "", "objective": "", **self._floor()})
+            lines.append(
+                {
+                    "study": "floor",
+                    "best": "real images",
+                    "settings": "",
+                    "objective": "",
+                    **tables.floor_of(self.table),
+                }
+            )
         columns = [
             "study",
             "best",
@@ -157,82 +165,17 @@ class Results:
             "objective",
             "value",
             "epoch",
-            *CLUSTERED,
-            *COMPARED,
+            *tables.CLUSTERED,
+            *tables.COMPARED,
             "trials",
             "minutes",
         ]
         board = pd.DataFrame(lines, columns=columns).astype({"value": float, "epoch": "Int64", "trials": "Int64"})
-        return board.drop(columns=[name for name in (*CLUSTERED, *COMPARED) if board[name].isna().all()])
-
-    def _first_scores(self, trial_id: str) -> dict[str, float]:
-        """Find the scores of an encoder's codes of the real images, or of a generator's fakes."""
-        if self.table.empty:
-            return {}
-        encodes = (self.table["encoder"] == trial_id) & (self.table["clusterer"] != "")
-        real = self.table[encodes & (self.table["population"] == "real")]
-        fake = self.table[(self.table["trial_id"] == trial_id) & self.table["population"].isin(["fake", "both"])]
-        return _first(real, CLUSTERED) | _first(fake, COMPARED)
-
-    def _floor(self) -> dict[str, float]:
-        mixing = self.table[(self.table["metric"] == "mixing") & (self.table["population"] == "both")]
-        real = self.table[self.table["population"] == "real"]
-        for column in ("features", "reducer", "clusterer") if len(mixing) else []:
-            same_space = real[column] == mixing[column].iloc[0]
-            real = real[same_space | (real["metric"] != "mixing")]
-        return _first(real, COMPARED)
+        return board.drop(columns=[name for name in (*tables.CLUSTERED, *tables.COMPARED) if board[name].isna().all()])
 
     def leaderboard_markdown(self) -> str:
         """Write the leaderboard as a Markdown table."""
-        board = self.leaderboard
-        lines = [
-            f"# {self.experiment.name}",
-            "",
-            f"| {' | '.join(board.columns)} |",
-            "|" + " --- |" * len(board.columns),
-        ]
-        lines += [f"| {' | '.join(short(cell) for cell in row)} |" for row in board.itertuples(index=False)]
-        return "\n".join(lines) + "\n"
-
-
-CLUSTERED = ["silhouette", "ari", "nmi", "ami", "acc"]  # of an encoder
-COMPARED = ["fid", "precision", "recall", "mixing"]  # of a generator; the scores of generators have more
-
-
-def _first(rows: pd.DataFrame, metrics: list[str]) -> dict[str, float]:
-    """Take the first value of each metric that is there."""
-    found = rows.drop_duplicates("metric").set_index("metric")["value"]
-    return {name: found[name] for name in metrics if name in found}
-
-
-def score_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Lay the rows of generators' scores out: a line per metric, a column per generator and one for the floor.
-
-    A cell has the value and its 95 % interval.
-    """
-    scored = rows[rows["metric"].isin(GENERATOR_METRICS)]
-    columns: dict[str, dict[str, str]] = {}
-    for row in scored.to_dict("records"):
-        cell = f"{short(row['value'])} [{short(row['ci_low'])}, {short(row['ci_high'])}]"
-        columns.setdefault(row["trial_id"] or "floor (real)", {})[row["metric"]] = cell
-    names = [name for name in GENERATOR_METRICS if name in set(scored["metric"])]
-    better = {"min": "lower", "max": "higher"}
-    return pd.DataFrame(
-        {
-            "metric": names,
-            "better": [better[GENERATOR_METRICS[name].direction] for name in names],
-            **{title: [cells.get(name, "") for name in names] for title, cells in columns.items()},
-        }
-    )
-
-
-def short(value: Any) -> str:
-    """Write a cell of a table: a number in four digits, nothing for what is not known."""
-    if isinstance(value, list):
-        return str(value).replace(" ", "")
-    if pd.isna(value):
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return tables.markdown(self.experiment.name, self.leaderboard)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

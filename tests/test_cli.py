@@ -7,27 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from raymnist import cli
 from raymnist.experiment_file import bundled
 from raymnist.metrics import METRICS
 from raymnist.models import MODELS
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run the command line in this process; returns (status, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["raymnist", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as exit_:
-            status = exit_.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def test_help_imports_nothing_heavy():

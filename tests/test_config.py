@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from raymnist import experiment_file, pipeline
@@ -345,3 +346,44 @@ def test_files_are_looked_for_from_the_working_directory_then_beside_the_experim
     assert experiment.dataset.name == "../beside/images.npz"
     (beside / "e.yaml").write_text(text)
     assert experiment_file.load("../beside/e.yaml").dataset.name == "digits"
+
+
+BY_LABELS = {
+    "model": {"name": "conv_autoencoder", "latent_dim": {"choice": [2, 3]}},
+    "sweep": {"metric": "ari"},
+}
+
+
+@pytest.mark.parametrize(
+    ("sets", "line"),
+    [
+        (
+            {"studies.gan.sweep": {"metric": "fid"}},
+            "studies.gan.sweep.metric: fid needs a classifier .*; it has no labels",
+        ),
+        ({"studies": {"a": BY_LABELS}}, "studies.a.sweep.metric: ari needs labels, and the data set has none"),
+        ({"studies": {"c": {"model": "classifier", "train": {"batch_size": 8}}}}, "c.model: classifier needs labels"),
+        ({"evaluation.features": ["classifier"]}, "evaluation.features: classifier needs one of the data set"),
+    ],
+)
+def test_what_unlabelled_data_cannot_do_is_refused(sets, line, tmp_path):
+    images = np.zeros((40, 28, 28), np.uint8)
+    np.savez(tmp_path / "plain.npz", x_train=images, x_test=images)
+    searched = {"studies.gan.train.batch_size": {"choice": [8, 16]}} if "studies.gan.sweep" in sets else {}
+    with pytest.raises(InputError, match=line):
+        prepare(SHORTEST, tmp_path, {"dataset": str(tmp_path / "plain.npz"), **searched, **sets})
+
+
+def test_the_objective_of_a_gan_is_fid_where_a_classifier_exists(tmp_path):
+    searched = {"studies.gan.train.batch_size": {"choice": [8, 16]}, "studies.gan.sweep.trials": 2}
+    assert prepare(SHORTEST, tmp_path, searched).studies["gan"].sweep.metric == "fid"
+    images = np.zeros((40, 28, 28), np.uint8)
+    np.savez(tmp_path / "plain.npz", x_train=images, x_test=images)
+    unlabelled = {"dataset": str(tmp_path / "plain.npz"), **searched}
+    assert prepare(SHORTEST, tmp_path, unlabelled).studies["gan"].sweep.metric == "frechet_pixels"
+
+
+def test_a_score_that_ranks_nothing_is_no_objective(tmp_path):
+    searched = {"studies.gan.train.batch_size": {"choice": [8, 16]}, "studies.gan.sweep.metric": "authpct"}
+    with pytest.raises(InputError, match=r"sweep.metric: unknown metric 'authpct'; choose from .*fid.*precision"):
+        prepare(SHORTEST, tmp_path, searched)

@@ -351,6 +351,21 @@ def test_a_bundled_experiment_runs_to_its_end(name, ray_session, tmp_path):
         assert set(results.table["study"]) == {"", *(study for study in studies if name == "compare_gans")}
 
 
+def test_an_encoder_chosen_by_labels_is_marked_as_supervised(tiny_file, ray_session, tmp_path):
+    study = {
+        "model": {"name": "conv_autoencoder", "latent_dim": {"choice": [2, 3]}, "filters": 2},
+        "train": {"epochs": 1, "batch_size": 64},
+        "sweep": {"trials": 2, "metric": "ari"},
+    }
+    evaluation = {"images": 40, "features": ["code", "classifier"], "reducers": ["none"]}
+    results = raymnist.run(tiny_file, {"studies": {"encoder": study}, "evaluation": evaluation}, results=tmp_path)
+    table = results.table.set_index(["features", "metric"])
+    assert (table.loc["code", "selection"] == "supervised selection").all()
+    assert (table.loc["classifier", "selection"] == "").all()  # which no study has chosen
+    assert table.loc[("classifier", "ari"), "value"] > 0.8 > table.loc[("code", "ari"), "value"]
+    assert results.leaderboard["objective"].to_list() == ["ari (supervised)"]
+
+
 @pytest.fixture
 def pretrained(tiny_run, tmp_path):
     """An experiment without studies: a saved generator, named from the experiment's own folder."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raymnist import cli, datasets
+from raymnist import datasets
 from raymnist.config import Dataset
 from raymnist.evaluation import reference, scores
 from raymnist.evaluation.generator_scores import score
@@ -18,22 +18,9 @@ from raymnist.metrics import GENERATOR_METRICS, Comparison
 from raymnist.models import features
 
 
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["raymnist", "score", *map(str, arguments)])
-    try:
-        cli.main()
-        status = 0
-    except SystemExit as exit_:
-        status = exit_.code or 0
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def test_images_are_scored_with_the_floor_beside_them(digits_whole, tmp_path, monkeypatch, capsys):
+def test_images_are_scored_with_the_floor_beside_them(digits_whole, tmp_path, command):
     np.savez(tmp_path / "copies.npz", x=digits_whole.train[:360, ..., 0])
-    status, out, _ = run(
-        monkeypatch, capsys, tmp_path / "copies.npz", "--dataset", "digits", "--json", tmp_path / "s.json"
-    )
+    status, out, _ = command("score", tmp_path / "copies.npz", "--dataset", "digits", "--json", tmp_path / "s.json")
     assert status == 0
     rows = json.loads((tmp_path / "s.json").read_text())
     assert all(set(row) <= set(scores.COLUMNS) for row in rows)
@@ -61,18 +48,18 @@ def test_images_are_scored_with_the_floor_beside_them(digits_whole, tmp_path, mo
     assert "floor (real)" in out
 
 
-def test_fewer_images_than_asked_for_are_compared_with_as_many(digits_whole, tmp_path, monkeypatch, capsys):
+def test_fewer_images_than_asked_for_are_compared_with_as_many(digits_whole, tmp_path, command):
     np.savez(tmp_path / "few.npz", x=digits_whole.train[:70])
-    status, out, _ = run(monkeypatch, capsys, tmp_path / "few.npz", "--dataset", "digits", "-n", 200)
+    status, out, _ = command("score", tmp_path / "few.npz", "--dataset", "digits", "-n", 200)
     assert status == 0
     assert "n 70" in out
 
 
-def test_data_without_labels_is_scored_on_pixel_components(digits_whole, tmp_path, monkeypatch, capsys):
+def test_data_without_labels_is_scored_on_pixel_components(digits_whole, tmp_path, command):
     np.savez(tmp_path / "d.npz", x_train=digits_whole.train[:200], x_test=digits_whole.test[:100])
     np.savez(tmp_path / "x.npz", x=digits_whole.train[300:400])
     arguments = [tmp_path / "x.npz", "--dataset", tmp_path / "d.npz", "--json", tmp_path / "s.json"]
-    status, out, _ = run(monkeypatch, capsys, *arguments)
+    status, out, _ = command("score", *arguments)
     assert status == 0
     assert "no classifier of" in out
     rows = json.loads((tmp_path / "s.json").read_text())
@@ -94,12 +81,12 @@ def test_data_without_labels_is_scored_on_pixel_components(digits_whole, tmp_pat
         (["few.npz", "--json", "no/where.json"], "--json: expected a file to write in a folder that is there"),
     ],
 )
-def test_wrong_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+def test_wrong_input_is_one_line(arguments, message, tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("other_key.npz", y=np.zeros((60, 28, 28), np.uint8))
     np.savez("small.npz", x=np.zeros((60, 8, 8), np.uint8))
     np.savez("few.npz", x=np.zeros((20, 28, 28), np.uint8))
-    status, _, err = run(monkeypatch, capsys, *arguments, "--dataset", "digits")
+    status, _, err = command("score", *arguments, "--dataset", "digits")
     assert (status, err.count("\n")) == (2, 1)
     assert re.search(message, err)
 

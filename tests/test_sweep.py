@@ -13,7 +13,8 @@ from raymnist.sweep import outcome, plan, resources, search
 from raymnist.sweep.objective import Scored
 from raymnist.sweep.outcome import Outcome, best_of
 from raymnist.sweep.resources import Request
-from raymnist.training.loop import Training, TrialFolder
+from raymnist.training.loop import Training
+from raymnist.training.trial_folder import TrialFolder
 
 CLASSIFIER = features.find(datasets.load(Dataset(name="digits")))
 SCORED = Scored(CLASSIFIER.sha256, has_labels=True)

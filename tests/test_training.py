@@ -21,7 +21,8 @@ from raymnist.metrics.frechet import frechet_distance, moments
 from raymnist.models import MODELS, Phase, features, networks
 from raymnist.training import samples
 from raymnist.training.engine import Engine
-from raymnist.training.loop import Training, TrialFolder, train
+from raymnist.training.loop import Training
+from raymnist.training.trial_folder import TrialFolder, train
 
 NAMES = sorted(MODELS)
 

@@ -108,7 +108,7 @@ def print_scores(rows: Iterable[dict[Any, Any]], title: str = "") -> None:
     """Print the rows of generators' scores: a line per metric, a column per generator, and the floor's."""
     import pandas as pd
 
-    from raymnist.results import score_table
+    from raymnist.tables import score_table
 
     frame = pd.DataFrame(rows)
     how_many, seed = frame["n_images"].iloc[0], frame["seed"].iloc[0]
@@ -123,7 +123,7 @@ def print_frame(title: str, frame: pd.DataFrame) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from raymnist.results import short
+    from raymnist.tables import short
 
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     for column in frame.columns:

@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from raymnist import folder
 from raymnist.metrics import GENERATOR_METRICS
 from raymnist.report import FIGURES
-from raymnist.results import Results, score_table, short
+from raymnist.results import Results
+from raymnist.tables import score_table, short
 
 
 def write(results: Results) -> Path:

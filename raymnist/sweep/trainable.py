@@ -59,7 +59,8 @@ class StudyTrainable(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        from raymnist.training.loop import Training, TrialFolder
+        from raymnist.training.loop import Training
+        from raymnist.training.trial_folder import TrialFolder
 
         # A trial that takes over another's weights gets a copy of its configuration, identity and all: only the name
         # tells them apart, and only the rates are meant.

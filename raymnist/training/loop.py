@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -185,71 +184,6 @@ class Training:
         return state
 
 
-class TrialFolder:
-    """What a training leaves in its trial's folder."""
-
-    def __init__(self, path: Path, key: str):
-        """`key` stands for all that the training depends on."""
-        self.path = path
-        self.key = key
-
-    @property
-    def checkpoint(self) -> Path:
-        """The last checkpoint."""
-        return self.path / "checkpoints" / "last.npz"
-
-    def begin(self, training: Training) -> None:
-        """Write the configuration, and go on from the checkpoint that bears the same key, or start anew.
-
-        The configuration may differ from the written one in its perturbed settings.
-        """
-        config = self.path / "config.json"
-        if (folder.read_json(config) or {}).get("key") == self.key and self.checkpoint.is_file():
-            training.restore(self.checkpoint)
-        elif self.path.is_dir():
-            with folder.replacing(self.path) as emptied:
-                emptied.mkdir()
-        folder.write_json(config, {"key": self.key, **training.trial.model_dump(mode="json")})
-
-    def take_over(self, training: Training, path: Path) -> None:
-        """Go on with the variables of a checkpoint, and keep that at once."""
-        training.take_over(path)
-        training.save(self.checkpoint)
-
-    def epoch(self, training: Training) -> Row:
-        """Train one epoch and write what is due: samples, the saved generator, the best network, the checkpoint."""
-        row = training.epoch()
-        number, trial = training.epochs_done, training.trial
-        told = ", ".join(
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in row.items()
-            if name != "epoch"
-        )
-        print(f"{trial.trial_id} epoch {number} of {trial.train.epochs}: {told}", flush=True)
-        if trial.is_sampled(number):
-            self._save_sample(training, f"epoch_{number:04d}")
-            if training.model.kind == "generator":
-                self._save_network(training, self.path / "generators" / f"epoch_{number:04d}", trial.samples.save)
-        if training.best is row:
-            self._save_network(training, self.path / "model", {"keras": None, **dict.fromkeys(trial.samples.save)})
-            self._save_sample(training, "best")
-        if trial.is_due(number):
-            columns = list(dict.fromkeys(name for past in training.history for name in past))
-            folder.write_csv(self.path / "history.csv", columns, training.history)
-            training.save(self.checkpoint)
-        return row
-
-    def _save_sample(self, training: Training, name: str) -> None:
-        picture = training.sample()
-        if picture is not None:
-            samples.save_png(self.path / "samples" / f"{name}.png", picture)
-
-    def _save_network(self, training: Training, path: Path, formats: Iterable[str]) -> None:
-        for suffix in formats:
-            with folder.replacing(path.with_name(f"{path.name}.{suffix}")) as draft:
-                training.model.network.save(draft)
-
-
 def _classes(model: Model, images: Images) -> tuple[Labels | None, Labels | None]:
     """Give a classifier the classes of the training and the validation images."""
     if not isinstance(model, Classifier):
@@ -257,15 +191,3 @@ def _classes(model: Model, images: Images) -> tuple[Labels | None, Labels | None
     if images.train_labels is None or images.validation_labels is None:
         raise ValueError("classifier: expected labelled images, received unlabelled ones")
     return images.classes_of(images.train_labels), images.classes_of(images.validation_labels)
-
-
-def train(
-    trial: TrialConfig, images: Images, path: Path, key: str = "", classifier: ClassifierFile | None = None
-) -> Training:
-    """Train a trial to its end in the folder `path`, going on from what is there."""
-    training = Training(trial, images, classifier)
-    trial_folder = TrialFolder(path, key)
-    trial_folder.begin(training)
-    while not training.is_done:
-        trial_folder.epoch(training)
-    return training

@@ -1,0 +1,74 @@
+"""How scores are laid out for a reader: which of them, in which order, in how many digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from raymnist.metrics import GENERATOR_METRICS
+
+CLUSTERED = ["silhouette", "ari", "nmi", "ami", "acc"]  # of an encoder
+COMPARED = ["fid", "precision", "recall", "mixing"]  # of a generator; the scores of generators have more
+
+
+def scores_of(table: pd.DataFrame, trial_id: str) -> dict[str, float]:
+    """Find the leaderboard's scores of an encoder's codes of the real images, or of a generator's fakes."""
+    if table.empty:
+        return {}
+    encodes = (table["encoder"] == trial_id) & (table["clusterer"] != "")
+    real = table[encodes & (table["population"] == "real")]
+    fake = table[(table["trial_id"] == trial_id) & table["population"].isin(["fake", "both"])]
+    return _first(real, CLUSTERED) | _first(fake, COMPARED)
+
+
+def floor_of(table: pd.DataFrame) -> dict[str, float]:
+    """Find what real images reach in the place of fakes, mixing in the space in which the generators have theirs."""
+    mixing = table[(table["metric"] == "mixing") & (table["population"] == "both")]
+    real = table[table["population"] == "real"]
+    for column in ("features", "reducer", "clusterer") if len(mixing) else []:
+        real = real[(real[column] == mixing[column].iloc[0]) | (real["metric"] != "mixing")]
+    return _first(real, COMPARED)
+
+
+def _first(rows: pd.DataFrame, metrics: list[str]) -> dict[str, float]:
+    """Take the first value of each metric that is there."""
+    found = rows.drop_duplicates("metric").set_index("metric")["value"]
+    return {name: found[name] for name in metrics if name in found}
+
+
+def markdown(title: str, board: pd.DataFrame) -> str:
+    """Write a table as Markdown."""
+    lines = [f"# {title}", "", f"| {' | '.join(board.columns)} |", "|" + " --- |" * len(board.columns)]
+    lines += [f"| {' | '.join(short(cell) for cell in row)} |" for row in board.itertuples(index=False)]
+    return "\n".join(lines) + "\n"
+
+
+def score_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Lay the rows of generators' scores out: a line per metric, a column per generator and one for the floor.
+
+    A cell has the value and its 95 % interval.
+    """
+    scored = rows[rows["metric"].isin(GENERATOR_METRICS)]
+    columns: dict[str, dict[str, str]] = {}
+    for row in scored.to_dict("records"):
+        cell = f"{short(row['value'])} [{short(row['ci_low'])}, {short(row['ci_high'])}]"
+        columns.setdefault(row["trial_id"] or "floor (real)", {})[row["metric"]] = cell
+    names = [name for name in GENERATOR_METRICS if name in set(scored["metric"])]
+    better = {"min": "lower", "max": "higher"}
+    return pd.DataFrame(
+        {
+            "metric": names,
+            "better": [better[GENERATOR_METRICS[name].direction] for name in names],
+            **{title: [cells.get(name, "") for name in names] for title, cells in columns.items()},
+        }
+    )
+
+
+def short(value: Any) -> str:
+    """Write a cell of a table: a number in four digits, nothing for what is not known."""
+    if isinstance(value, list):
+        return str(value).replace(" ", "")
+    if pd.isna(value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
