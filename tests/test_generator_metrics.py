@@ -10,14 +10,14 @@ from prdc import compute_prdc
 from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.neighbors import NearestNeighbors
 
-from raymnist.metrics import GENERATOR_METRICS, Comparison, Features, Memory
+from raymnist.metrics import GENERATOR_METRICS, Comparison, Features, Memory, neighbours
 from raymnist.metrics.classes import mnist_score, modes
 from raymnist.metrics.estimate import bootstrap, share
 from raymnist.metrics.frechet import fid, frechet_distance
 from raymnist.metrics.kernel import kid
 from raymnist.metrics.manifold import manifold
 from raymnist.metrics.memorisation import authpct, nearest_training, own_distances
-from raymnist.metrics.neighbours import BLOCK, nearest
+from raymnist.metrics.neighbours import nearest
 from raymnist.metrics.two_sample import c2st
 
 
@@ -61,8 +61,9 @@ def test_fid_infinity_of_too_few_images_is_not_defined(rng):
     assert np.isnan(fid(rng.normal(size=(50, 10)), rng.normal(size=(50, 10)), seed=0)[1].value)
 
 
-def test_kid_is_the_unbiased_mean_over_all_pairs(rng):
+def test_kid_is_the_unbiased_mean_over_all_pairs(rng, monkeypatch):
     """The kernel with the settings of torch-fidelity: degree 3, gamma 1/d, coef0 1; its subsets being the whole."""
+    monkeypatch.setattr(neighbours, "BLOCK", 500)  # several blocks
     real, fake = two_sets(rng, 40, 30)
 
     def kernel(a, b):
@@ -112,8 +113,9 @@ def test_the_intervals_of_neighbourhoods_are_as_wide_as_the_scores_vary():
         assert 0.7 < np.mean(errors) / np.std([e.value for e in estimates]) < 2, name
 
 
-def test_nearest_neighbours_are_those_of_scikit_learn(rng):
-    points, others = rng.normal(size=(BLOCK + 30, 5)), rng.normal(size=(200, 5))
+def test_nearest_neighbours_are_those_of_scikit_learn(rng, monkeypatch):
+    monkeypatch.setattr(neighbours, "BLOCK", 10_000)  # several blocks, the last of fewer rows
+    points, others = rng.normal(size=(330, 5)), rng.normal(size=(200, 5))
     for of, found in ((others, nearest(points, others, 4)), (points, nearest(points, None, 4))):
         distances, places = NearestNeighbors(n_neighbors=5).fit(of).kneighbors(points)
         start = int(of is points)  # the point itself

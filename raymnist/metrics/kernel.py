@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raymnist.metrics.estimate import Estimate, normal
-from raymnist.metrics.neighbours import BLOCK
+from raymnist.metrics.neighbours import blocks
 
 Points = NDArray[np.floating]
 
@@ -62,12 +62,12 @@ class _Sums:
 def _sums(points: Points, others: Points) -> _Sums:
     a, b, d = len(points), len(others), points.shape[1]
     rows, columns, square = np.empty(a), np.zeros(b), 0.0
-    for start in range(0, a, BLOCK):
-        products = points[start : start + BLOCK] @ others.T
+    for start, some in blocks(points, b):
+        products = some @ others.T
         products /= d
         products += 1
         kernel = products * products * products
-        rows[start : start + BLOCK] = kernel.sum(1, dtype=np.float64)
+        rows[start : start + len(some)] = kernel.sum(1, dtype=np.float64)
         columns += kernel.sum(0, dtype=np.float64)
         square += float(np.einsum("ij,ij->i", kernel, kernel).sum(dtype=np.float64))
     mean = rows.sum() / (a * b)
