@@ -35,6 +35,8 @@ class Images:
     name: in DATASETS, or the full path of the file.
     train, validation, test: uint8 [n, H, W, C]; validation is the last tenth of the training images.
     train_labels, validation_labels, test_labels: int64 [n], or None for unlabelled data.
+    label_values: the different labels of all training images, int64 in rising order; a class is a place in this list.
+        Empty for unlabelled data.
     sha256: of all arrays, which stands for the data set in every key. whole_sha256: of the data set without a limit,
         which stands for it where its classifier is looked up.
     """
@@ -46,6 +48,7 @@ class Images:
     train_labels: Labels | None
     validation_labels: Labels | None
     test_labels: Labels | None
+    label_values: Labels
     sha256: str
     whole_sha256: str
 
@@ -60,18 +63,13 @@ class Images:
         """The number of different labels; 10, as for digits, where there are none."""
         return 10 if self.train_labels is None else len(self.label_values)
 
-    @property
-    def label_values(self) -> Labels:
-        """The different labels, int64 in rising order; a class is a place in this list. Empty for unlabelled data."""
-        return np.empty(0, np.int64) if self.train_labels is None else np.unique(self.train_labels)
-
     def classes_of(self, labels: Labels) -> Labels:
         """Turn labels [n] into classes, int64 [n] from 0."""
         return np.searchsorted(self.label_values, labels).astype(np.int64)
 
-    def class_shares(self, labels: Labels) -> NDArray[np.float64]:
-        """Compute the share of each class among labels [n]: float64 [classes]."""
-        return np.bincount(self.classes_of(labels), minlength=self.classes) / len(labels)
+    def class_counts(self, labels: Labels) -> NDArray[np.int64]:
+        """Count each class among labels [n]: int64 [classes]."""
+        return np.bincount(self.classes_of(labels), minlength=self.classes)
 
 
 def load(choice: Dataset) -> Images:
@@ -90,6 +88,10 @@ def load(choice: Dataset) -> Images:
     held_out = count // 10
     if held_out < 2:
         raise InputError(f"dataset {choice.name}: expected at least 20 training images, received {count}")
+    values = np.empty(0, np.int64) if arrays.y_train is None else np.unique(arrays.y_train)
+    if arrays.y_test is not None and not np.isin(arrays.y_test, values).all():
+        other = arrays.y_test[~np.isin(arrays.y_test, values)][0]
+        raise InputError(f"dataset {choice.name}: y_test: expected labels that y_train has too, received {other}")
     return Images(
         name=choice.name if choice.name in DATASETS else str(Path(choice.name).resolve()),
         train=arrays.x_train[: count - held_out],
@@ -98,6 +100,7 @@ def load(choice: Dataset) -> Images:
         train_labels=None if arrays.y_train is None else arrays.y_train[: count - held_out],
         validation_labels=None if arrays.y_train is None else arrays.y_train[count - held_out : count],
         test_labels=arrays.y_test,
+        label_values=values,
         sha256=_sha256(arrays.x_train[:count], arrays.y_train, arrays.x_test, arrays.y_test),
         whole_sha256=_sha256(arrays.x_train, arrays.y_train, arrays.x_test, arrays.y_test),
     )

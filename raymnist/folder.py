@@ -108,6 +108,11 @@ class Folder:
         return self.path / "results.csv"
 
     @property
+    def classifier(self) -> Path:
+        """The classifier that serves the scores, as it was when the run began."""
+        return self.path / "classifier.keras"
+
+    @property
     def classes(self) -> Path:
         """How often each class is among each generator's fakes."""
         return self.path / "classes.csv"

@@ -21,7 +21,7 @@ from raymnist.evaluation.stages import scored_images
 from raymnist.folder import Folder
 from raymnist.models import MODELS, features
 from raymnist.results import Results
-from raymnist.standing import Standing, saved_generator
+from raymnist.standing import Standing, classifier_of, forgets_all, saved_generator
 from raymnist.sweep import plan, resources, search
 from raymnist.sweep.objective import Scored
 from raymnist.sweep.outcome import best_of, write_tables
@@ -32,12 +32,21 @@ from raymnist.terminal import Terminal, logging_to
 NOT_KEPT = "not kept for scores, as a classifier comes with the project, or this one saw a part of the data"
 
 
-def prepare(source: str | Path, sets: Mapping[str, Any] | None = None) -> tuple[Experiment, Images]:
-    """Load an experiment and its images, every default filled in and every value checked. Raises InputError."""
+def prepare(
+    source: str | Path,
+    sets: Mapping[str, Any] | None = None,
+    results: str | Path | None = None,
+    fresh: bool | str | list[str] = False,
+) -> tuple[Experiment, Images]:
+    """Load an experiment and its images, every default filled in and every value checked. Raises InputError.
+
+    results, fresh: as in `run`, for what is already there.
+    """
     experiment = experiment_file.load(source, sets)
     try:
         images = datasets.load(experiment.dataset)
-        classifier = features.find(images)
+        target = Folder(Path(results) / experiment.name) if results is not None else None
+        classifier = classifier_of(target, images, forgets_all(fresh, experiment)) if target else features.find(images)
         scored = Scored.of(images, classifier)
         studies = {name: plan.resolve(name, study, scored) for name, study in experiment.studies.items()}
         experiment = experiment.model_copy(update={"studies": studies})
@@ -65,7 +74,7 @@ def run(
     Returns the results, whose manifest has the status `complete` or, if a trial failed, `incomplete`.
     Raises InputError, before anything is scheduled or written, when the input is wrong.
     """
-    experiment, images = prepare(source, set)
+    experiment, images = prepare(source, set, results, fresh)
     standing = Standing.read(experiment, images, Folder(Path(results) / experiment.name), fresh)
     if standing.is_complete():
         Terminal(sys.stdout).say(f"{experiment.name} is complete in {standing.folder.path}; nothing to do")
@@ -99,9 +108,13 @@ def _begin(standing: Standing, requests: dict[str, Request]) -> None:
         **provenance.facts(),
         seed=experiment.seed,
         dataset_sha256=standing.images.sha256,
+        classifier=standing.classifier.sha256 if standing.classifier else "",
         resources={name: asdict(request) for name, request in requests.items()},
         failures=[],
     )
+    if standing.classifier:
+        with folder.replacing(target.classifier) as draft:
+            draft.write_bytes(standing.classifier.data)
     folder.write_text(target.experiment, experiment.to_yaml())
 
 
@@ -145,7 +158,7 @@ def _train(name: str, standing: Standing, request: Request, terminal: Terminal) 
         standing = standing.reread(name)
     write_tables(standing.all_outcomes, target)
     best = best_of(standing.outcomes[name])
-    if best and MODELS[study.model["name"]].kind == "classifier":
+    if to_train and best and MODELS[study.model["name"]].kind == "classifier":
         place = features.keep(best.path / "model.keras", standing.images)
         terminal.say(f"{name}: {f'kept for scores in {place}' if place else NOT_KEPT}")
     return standing
@@ -180,7 +193,7 @@ def dry_run(
 
     Raises InputError when the input is wrong.
     """
-    experiment, images = prepare(source, set)
+    experiment, images = prepare(source, set, results, fresh)
     standing = Standing.read(experiment, images, Folder(Path(results) / experiment.name), fresh)
     with (
         tempfile.TemporaryDirectory(prefix="raymnist-") as scratch,

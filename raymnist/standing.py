@@ -23,6 +23,24 @@ from raymnist.sweep.objective import Scored
 from raymnist.sweep.outcome import Outcome, best_of, read
 
 
+def classifier_of(target: Folder, images: Images, anew: bool) -> ClassifierFile | None:
+    """Find the classifier of a data set; a results folder keeps the one that it began with, or that there was none.
+
+    Otherwise a classifier that is trained, trained again or deleted would change what its trials were chosen by.
+    anew: whether the folder's results do not count.
+    """
+    noted = None if anew else target.manifest.get("classifier")
+    if noted is None or (noted and not target.classifier.is_file()):
+        return features.find(images)
+    return ClassifierFile.read(target.classifier) if noted else None
+
+
+def forgets_all(fresh: bool | str | list[str], experiment: Experiment) -> bool:
+    """Tell whether `fresh` names every study."""
+    names = [fresh] if isinstance(fresh, str) else fresh or []
+    return fresh is True or (isinstance(names, list) and bool(names) and set(names) >= set(experiment.studies))
+
+
 def saved_generator(chosen: Generator) -> Network:
     """Describe a saved generator that an evaluation names; its bytes are its key."""
     key = hashlib.sha256(Path(chosen.name).read_bytes()).hexdigest()
@@ -53,12 +71,12 @@ class Standing:
             if name not in experiment.studies:
                 raise InputError(f"--fresh: {choices('study', name, experiment.studies)}")
         outcomes = {}
-        classifier = features.find(images)
+        everything = forgets_all(fresh, experiment)
+        classifier = classifier_of(target, images, everything)
         for name, study in experiment.studies.items():
             trials = plan.plan(name, study, experiment.seed, Scored.of(images, classifier))
             read_trials = [read(trial, plan.trial_key(trial, images.sha256), target) for trial in trials]
             outcomes[name] = [o.forget() for o in read_trials] if name in names else read_trials
-        everything = fresh is True or (bool(names) and set(names) >= set(experiment.studies))
         standing = cls(experiment, images, target, tuple(names), everything, outcomes, classifier)
         standing._refuse_what_is_in_the_way()
         return standing

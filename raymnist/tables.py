@@ -59,7 +59,7 @@ def score_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "metric": names,
-            "better": [better[GENERATOR_METRICS[name].direction] for name in names],
+            "better": [GENERATOR_METRICS[name].best or better[GENERATOR_METRICS[name].direction] for name in names],
             **{title: [cells.get(name, "") for name in names] for title, cells in columns.items()},
         }
     )

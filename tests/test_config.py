@@ -238,7 +238,10 @@ SEARCH = {"studies.gan.sweep.trials": 2}
             {"studies.gan.train.batch_size": {"uniform": [8, 64]}},
             "studies.gan.train.batch_size: expected a valid integer",
         ),
-        ({"studies.gan.train.epochs": {"choice": [1, 2]}, "studies.gan.sweep.metric": "loss"}, "unknown metric 'loss'"),
+        (
+            {"studies.gan.train.epochs": {"choice": [1, 2]}, "studies.gan.sweep.metric": "loss"},
+            "loss is no objective of this model",
+        ),
         ({"studies.gan.train.epochs": {"grid": [1, 2]}}, "a grid domain needs `searcher: grid`"),
         (
             {"studies.gan.train.beta_1": {"uniform": [0.1, 0.2]}, "studies.gan.sweep.searcher": "grid"},
@@ -385,5 +388,7 @@ def test_the_objective_of_a_gan_is_fid_where_a_classifier_exists(tmp_path):
 
 def test_a_score_that_ranks_nothing_is_no_objective(tmp_path):
     searched = {"studies.gan.train.batch_size": {"choice": [8, 16]}, "studies.gan.sweep.metric": "authpct"}
-    with pytest.raises(InputError, match=r"sweep.metric: unknown metric 'authpct'; choose from .*fid.*precision"):
+    with pytest.raises(
+        InputError, match=r"sweep.metric: authpct is no objective of this model; choose from .*fid.*precision"
+    ):
         prepare(SHORTEST, tmp_path, searched)

@@ -79,4 +79,19 @@ def test_labels_need_not_count_from_nought(tmp_path):
     )  # fmt: skip
     images = datasets.load(Dataset(name=str(tmp_path / "d.npz")))
     np.testing.assert_array_equal(images.classes_of(images.test_labels), whole.y_test)
-    np.testing.assert_allclose(images.class_shares(images.test_labels), np.bincount(whole.y_test) / 360)
+    np.testing.assert_array_equal(images.class_counts(images.test_labels), np.bincount(whole.y_test))
+
+
+def test_a_part_of_the_images_has_all_classes_of_the_whole():
+    images = datasets.load(Dataset(name="digits", limit=20))
+    assert images.classes == 10 > len(np.unique(images.train_labels))
+    assert len(images.class_counts(images.validation_labels)) == 10
+
+
+def test_a_test_label_that_no_training_image_has_is_refused(tmp_path):
+    whole = datasets.load_digits()
+    np.savez(
+        tmp_path / "d.npz", x_train=whole.x_train, y_train=whole.y_train % 9, x_test=whole.x_test, y_test=whole.y_test
+    )
+    with pytest.raises(InputError, match="y_test: expected labels that y_train has too, received 9"):
+        datasets.load(Dataset(name=str(tmp_path / "d.npz")))

@@ -149,11 +149,35 @@ def test_mnist_score_is_worked_by_hand():
 
 def test_modes_are_worked_by_hand():
     logits = np.repeat(np.eye(4), [60, 39, 1, 0], axis=0)  # the third class has less than a tenth of its share
-    present, divergence = modes(logits, np.full(4, 0.25), seed=0)
+    present, divergence = modes(logits, np.full(4, 25), seed=0)
     assert present.value == 2
     expected = 0.6 * np.log(2.4) + 0.39 * np.log(0.39 / 0.25) + 0.01 * np.log(0.04)
     assert divergence.value == pytest.approx(expected)
-    assert modes(np.eye(4), np.full(4, 0.25), seed=0)[1].value == pytest.approx(0)
+    assert modes(np.eye(4), np.full(4, 25), seed=0)[1].value == pytest.approx(0)
+
+
+def test_a_class_that_the_data_lack_leaves_the_divergence_finite():
+    divergence = modes(np.eye(3), np.array([10, 10, 0]), seed=0)[1]
+    shares = np.array([10.5, 10.5, 0.5]) / 21.5
+    assert divergence.value == pytest.approx(scipy.stats.entropy(np.full(3, 1 / 3), shares))
+
+
+def test_none_of_so_many_is_not_certainly_none(rng):
+    """As where every fake is noise: Wilson's interval, not one without width."""
+    apart = manifold(rng.normal(size=(100, 4)), rng.normal(size=(100, 4)) + 50, seed=0)
+    wilson = scipy.stats.binomtest(0, 100).proportion_ci(method="wilson")
+    for score in (apart.precision, apart.recall, apart.coverage):
+        assert (score.value, score.low) == (0, 0)
+        assert score.high == pytest.approx(wilson.high, abs=1e-6)
+    assert apart.c2st_1nn.value == 1 > apart.c2st_1nn.low > 0.97
+
+
+def test_scores_without_intervals_are_the_same_scores(rng):
+    real, fake = two_sets(rng)
+    with_them, without = manifold(real, fake, seed=0), manifold(real, fake, seed=0, halves=0)
+    for name in ("precision", "recall", "density", "coverage", "c2st_1nn"):
+        assert getattr(without, name).value == getattr(with_them, name).value
+        assert np.isnan(getattr(without, name).high)
 
 
 def test_authpct_is_worked_by_hand():
@@ -186,16 +210,16 @@ def test_c2st_cannot_tell_one_distribution_from_itself_but_from_another_spread(r
     assert c2st(real, real + 5, seed=0).value == 1
 
 
-def compare(real, fake, training=None, shares=None):
+def compare(real, fake, training=None, counts=None):
     memory = None
     if training is not None:
         centred = training.points
         memory = Memory(centred, own_distances(centred))
-    comparison = Comparison(real, fake, 0, shares, memory)
+    comparison = Comparison(real, fake, 0, counts, memory)
     return {
         name: metric.function(comparison)
         for name, metric in GENERATOR_METRICS.items()
-        if (metric.needs != "logits" or shares is not None) and (metric.needs != "memory" or memory)
+        if (metric.needs != "logits" or counts is not None) and (metric.needs != "memory" or memory)
     }
 
 
@@ -210,9 +234,9 @@ def seen(digits_whole):
 
 def test_identical_and_shuffled_sets_are_as_good_as_can_be(seen, digits_whole, rng):
     test, _, _ = seen
-    shares = digits_whole.class_shares(digits_whole.test_labels)
+    counts = digits_whole.class_counts(digits_whole.test_labels)
     in_order, shuffled = (
-        compare(test, test[rows], shares=shares) for rows in (slice(None), rng.permutation(len(test)))
+        compare(test, test[rows], counts=counts) for rows in (slice(None), rng.permutation(len(test)))
     )
     for name in ("fid", "kid", "mnist_score", "precision", "recall", "density", "coverage", "c2st_1nn", "modes_kl"):
         assert in_order[name].value == pytest.approx(shuffled[name].value, rel=1e-4, abs=1e-5), name
@@ -227,8 +251,8 @@ def test_a_collapsed_generator_is_precise_and_covers_nothing(seen, digits_whole,
     one = training.points[:1]
     close = one + 1e-3 * rng.normal(size=(len(test), one.shape[1])).astype(np.float32)
     logits = np.repeat(training.logits[:1], len(test), axis=0)
-    shares = digits_whole.class_shares(digits_whole.test_labels)
-    scores = compare(test, Features(close, logits), shares=shares)
+    counts = digits_whole.class_counts(digits_whole.test_labels)
+    scores = compare(test, Features(close, logits), counts=counts)
     assert scores["precision"].value > 0.9
     assert scores["recall"].value < 0.05
     assert scores["coverage"].value < 0.1

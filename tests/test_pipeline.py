@@ -15,9 +15,11 @@ import pytest
 from matplotlib.image import imread
 
 import raymnist
-from raymnist import experiment_file, folder, pipeline
+from raymnist import datasets, experiment_file, folder, pipeline
+from raymnist.config import Dataset
 from raymnist.errors import InputError
 from raymnist.metrics import GENERATOR_METRICS
+from raymnist.models import features
 from raymnist.standing import Standing
 
 
@@ -36,7 +38,7 @@ def test_a_run_leaves_what_the_contract_names(tiny_run):
     names = {path.name for path in tiny_run.folder.path.iterdir()}
     assert names == {
         "experiment.yaml", "manifest.json", "log.txt", "trials.csv", "history.csv", "results.csv", "leaderboard.md",
-        "studies", "embeddings", "figures", "report.html", "classes.csv",
+        "studies", "embeddings", "figures", "report.html", "classes.csv", "classifier.keras",
     }  # fmt: skip
     assert tiny_run.manifest["status"] == "complete"
     assert set(tiny_run.manifest["seconds"]) == {"autoencoder", "gan", "points", "coordinates", "scores", "report"}
@@ -349,6 +351,32 @@ def test_a_bundled_experiment_runs_to_its_end(name, ray_session, tmp_path):
     if short["evaluation"]:
         assert {"silhouette", "ari", "nmi"} <= set(results.table["metric"])
         assert set(results.table["study"]) == {"", *(study for study in studies if name == "compare_gans")}
+
+
+def test_a_folder_keeps_the_classifier_that_it_began_with(tiny_run, ray_session, tmp_path, monkeypatch, capsys):
+    """One trained since then, or gone, would change what the trials were chosen by."""
+    whole = datasets.load_digits()
+    np.savez(
+        tmp_path / "d.npz", x_train=whole.x_train[::-1], y_train=whole.y_train[::-1], x_test=whole.x_test[:60],
+        y_test=whole.y_test[:60],
+    )  # fmt: skip
+    (tmp_path / "e.yaml").write_text(
+        "{name: e, dataset: d.npz, studies: {gan: {model: {name: dense_gan, generator_units: [4], "
+        "discriminator_units: [4]}, train: {epochs: 1}}}, evaluation: null}"
+    )
+    monkeypatch.setenv("RAYMNIST_CACHE", str(tmp_path / "cache"))
+    first = raymnist.run(tmp_path / "e.yaml", results=tmp_path)
+    assert first.best("gan").config.metric == "frechet_pixels"
+    features.keep(features.WEIGHTS / "digits.keras", datasets.load(Dataset(name=str(tmp_path / "d.npz"))))
+    again = raymnist.run(tmp_path / "e.yaml", results=tmp_path)
+    assert "nothing to do" in capsys.readouterr().out
+    assert again.best("gan").config.metric == "frechet_pixels"
+    fresh = raymnist.run(tmp_path / "e.yaml", results=tmp_path, fresh=True)
+    assert fresh.best("gan").config.metric == "fid"
+    shutil.rmtree(tmp_path / "cache")
+    raymnist.run(tmp_path / "e.yaml", results=tmp_path)
+    assert "nothing to do" in capsys.readouterr().out
+    assert fresh.folder.classifier.read_bytes() == (features.WEIGHTS / "digits.keras").read_bytes()
 
 
 def test_an_encoder_chosen_by_labels_is_marked_as_supervised(tiny_file, ray_session, tmp_path):

@@ -114,6 +114,20 @@ def test_real_features_and_floor_come_from_the_cache_the_second_time(digits_whol
     assert len(calls) == 2
 
 
+def test_a_cache_that_cannot_be_used_is_done_without(digits_whole, tmp_path, monkeypatch):
+    classifier = features.find(digits_whole)
+    classify = classifier.open()
+    monkeypatch.setenv("RAYMNIST_CACHE", str(tmp_path))
+    expected = reference.reference(digits_whole, "classifier", classifier, classify, 60, 0)
+    (stored,) = (tmp_path / "features").iterdir()
+    stored.write_bytes(stored.read_bytes()[:1000])  # truncated
+    again = reference.reference(digits_whole, "classifier", classifier, classify, 60, 0)
+    np.testing.assert_array_equal(again.test.points, expected.test.points)
+    monkeypatch.setenv("RAYMNIST_CACHE", "/proc/nowhere")
+    again = reference.reference(digits_whole, "classifier", classifier, classify, 60, 0)
+    assert again.floor() == expected.floor()
+
+
 def test_the_nearest_training_images_of_copies_are_themselves(digits_whole):
     classifier = features.find(digits_whole)
     classify = classifier.open()

@@ -111,25 +111,29 @@ def print_scores(rows: Iterable[dict[Any, Any]], title: str = "") -> None:
     from raymnist.tables import score_table
 
     frame = pd.DataFrame(rows)
-    how_many, seed = frame["n_images"].iloc[0], frame["seed"].iloc[0]
-    print_frame(f"{title}scores on {frame['features'].iloc[0]} features, n {how_many}, seed {seed}", score_table(frame))
-    if frame["classifier"].iloc[0]:
-        typer.echo(f"classifier {frame['classifier'].iloc[0]}")
+    first = frame.iloc[0]
+    on = f"{title}scores on {first['features'].removesuffix('s')} features, n {first['n_images']}, seed {first['seed']}"
+    print_frame(on, score_table(frame))
+    if first["classifier"]:
+        typer.echo(f"classifier {first['classifier']}")
 
 
 def print_frame(title: str, frame: pd.DataFrame) -> None:
     """Print a table that fits the terminal, and is 160 columns wide where there is none."""
     from rich.box import SIMPLE
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from raymnist.tables import short
 
-    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title=escape(title), box=SIMPLE, padding=(0, 1, 0, 0))
     for column in frame.columns:
-        table.add_column(column, justify="right" if frame[column].dtype.kind in "fi" else "left", overflow="fold")
+        table.add_column(
+            escape(column), justify="right" if frame[column].dtype.kind in "fi" else "left", overflow="fold"
+        )
     for row in frame.itertuples(index=False):
-        table.add_row(*(short(value) for value in row))
+        table.add_row(*(escape(short(value)) for value in row))
     console = Console()
     Console(width=None if console.is_terminal else 160).print(table)
 

@@ -45,7 +45,10 @@ def score(
         typer.echo(f"no classifier of {dataset}: scored on principal components of pixels")
     print_scores(rows)
     if json_:
-        json_.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        try:
+            json_.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--json: expected a file to write, received {json_}; {error.strerror}") from None
         typer.echo(json_)
 
 

@@ -99,8 +99,8 @@ def write_classes(reference: Reference, scored: Sequence[Scored], images: Images
     """Write how often each class is among the fakes, as the classifier sees them, and among the test images."""
     values = images.label_values
     counted = [("fake", one.study, one.trial_id, one.counts) for one in scored if len(one.counts)]
-    if reference.shares is not None:
-        counted.append(("real", "", "", np.rint(reference.shares * len(reference.test)).astype(np.int64)))
+    if reference.counts is not None:
+        counted.append(("real", "", "", reference.counts))
     rows = [
         dict(zip(CLASS_COLUMNS, (study, trial_id, population, label, count, len(reference.test)), strict=True))
         for population, study, trial_id, counts in counted

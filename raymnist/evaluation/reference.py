@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +29,8 @@ COMPONENTS = 64  # as many as the classifier has features
 class Real:
     """The features of a data set's real images, which do not depend on how many are compared.
 
-    test, training: features, on `components` [D, d] of what the network gave, where that is wider. own: float32 [m],
-    each training image's squared distance to its nearest other.
+    test, training: a classifier's features, or `components` [D, d] of other features around their `mean` [D].
+    own: float32 [m], each training image's squared distance to its nearest other.
     """
 
     test: Features
@@ -47,21 +50,21 @@ class Reference:
 
     features: `classifier`, or for data without one the `code` of an autoencoder or `pixels`, on at most 64 principal
         components of the training images. classifier: its SHA-256, or empty.
-    shares: of the classes among these test images, or None. key: stands for the data set and its features.
+    counts: of the classes among these test images, or None. key: stands for the data set and its features.
     """
 
     features: str
     classifier: str
     real: Real
     test: Features
-    shares: Floats | None
+    counts: NDArray[np.int64] | None
     seed: int
     key: str
 
     def scores(self, fake: Features) -> tuple[Scores, Comparison]:
         """Score as many fakes as there are test images; those that are not defined are left out."""
         comparison = Comparison(
-            self.test, fake, self.seed, self.shares, Memory(self.real.training.points, self.real.own)
+            self.test, fake, self.seed, self.counts, Memory(self.real.training.points, self.real.own)
         )
         return _scores(comparison, "points", "logits", "memory"), comparison
 
@@ -70,17 +73,17 @@ class Reference:
 
         Kept in the cache, where a classifier gave the features.
         """
-        code = folder.digest_of_code("metrics", "evaluation/reference.py")
-        path = cache() / "floors" / f"{folder.key_of(self.key, len(self.test), self.seed, code)}.json"
+        path = cache() / "floors" / f"{folder.key_of(self.key, len(self.test), self.seed)}.json"
         stored = folder.read_json(path) if self.classifier else None
         if stored is not None:
             return {name: Estimate(**estimate) for name, estimate in stored.items()}
         rows = np.random.default_rng(self.seed).permutation(len(self.real.training))[: len(self.test)]
-        sample = Comparison(self.test, self.real.training[rows], self.seed, self.shares)
+        sample = Comparison(self.test, self.real.training[rows], self.seed, self.counts)
         unseen = Comparison(self.test, self.test, self.seed, memory=Memory(self.real.training.points, self.real.own))
         floor = _scores(sample, "points", "logits") | _scores(unseen, "memory")
         if self.classifier:
-            folder.write_json(path, {name: asdict(estimate) for name, estimate in floor.items()})
+            with contextlib.suppress(OSError):  # without a cache it is computed again
+                folder.write_json(path, {name: asdict(estimate) for name, estimate in floor.items()})
         return floor
 
 
@@ -104,31 +107,33 @@ def reference(
 ) -> Reference:
     """Compute the features of the real images, or read those of a classifier from the cache."""
     sha256 = classifier.sha256 if classifier and features == "classifier" else ""
-    code = folder.digest_of_code("models/features.py", "models/networks.py", "metrics/neighbours.py")
-    key = folder.key_of(images.sha256, sha256, code)
+    code = folder.digest_of_code("datasets.py", "metrics", "models", "evaluation/reference.py")
+    libraries = [version(name) for name in ("tensorflow", "keras", "numpy", "scipy", "scikit-learn")]
+    key = folder.key_of(images.sha256, sha256, code, libraries)
     path = cache() / "features" / f"{key}.npz"
     real = _read(path) if sha256 else None
     if real is None:
         real = _compute(images, extract)
         if sha256:
-            _write(real, path)
+            with contextlib.suppress(OSError):  # without a cache they are computed again
+                _write(real, path)
     chosen = test_order(images, seed)[: most_scored(images, count)]
     labels = images.test_labels
-    shares = images.class_shares(labels[chosen]) if sha256 and labels is not None else None
-    return Reference(features, sha256, real, real.test[chosen], shares, seed, key)
+    counts = images.class_counts(labels[chosen]) if sha256 and labels is not None else None
+    return Reference(features, sha256, real, real.test[chosen], counts, seed, key)
 
 
 def _compute(images: Images, extract: Extract) -> Real:
     test, training = extract(images.test), extract(images.train)
-    mean, components = _components(training.points)
+    mean, components = _components(training.points) if training.logits is None else (None, None)
     test, training = (_project(part, mean, components) for part in (test, training))
     return Real(test, training, own_distances(training.points), mean, components)
 
 
-def _components(points: Floats) -> tuple[Floats | None, Floats | None]:
-    """Find the principal components of wide features, on 10,000 images at most; None for narrow ones."""
+def _components(points: Floats) -> tuple[Floats, Floats]:
+    """Find the principal components, on 10,000 images at most; narrow features are only centred, which KID needs."""
     if points.shape[1] <= COMPONENTS:
-        return None, None
+        return points.mean(0), np.eye(points.shape[1], dtype=points.dtype)
     from sklearn.decomposition import PCA
 
     pca = PCA(min(COMPONENTS, len(points)), svd_solver="randomized", random_state=0).fit(points[:10_000])
@@ -142,11 +147,12 @@ def _project(extracted: Features, mean: Floats | None, components: Floats | None
 
 
 def _read(path: Path) -> Real | None:
-    if not path.is_file():
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            test, training = (Features(stored[part], stored[f"{part}_logits"]) for part in ("test", "training"))
+            return Real(test, training, stored["own"])
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):  # none there, or a damaged one
         return None
-    with np.load(path, allow_pickle=False) as stored:
-        test, training = (Features(stored[part], stored[f"{part}_logits"]) for part in ("test", "training"))
-        return Real(test, training, stored["own"])
 
 
 def _write(real: Real, path: Path) -> None:
@@ -161,7 +167,7 @@ def _scores(comparison: Comparison, *needs: str) -> Scores:
     """Compute what can be computed of the scores with these needs."""
     has = {
         "points": True,
-        "logits": comparison.fake.logits is not None and comparison.shares is not None,
+        "logits": comparison.fake.logits is not None and comparison.counts is not None,
         "memory": comparison.memory is not None,
     }
     scores = {

@@ -16,7 +16,7 @@ from raymnist.datasets import Images, Pixels
 from raymnist.evaluation import scores
 from raymnist.evaluation.embedding import Network, embed, read_pixels, read_points
 from raymnist.evaluation.generator_scores import LEAST, Scored, score, table_rows, write_classes, write_nearest
-from raymnist.evaluation.reference import Reference, Scores, most_scored, reference, test_order
+from raymnist.evaluation.reference import Reference, most_scored, reference, test_order
 from raymnist.evaluation.spaces import generators_of, read_coordinates, reduce_all, rows_of
 from raymnist.folder import Folder
 from raymnist.metrics import Features
@@ -70,7 +70,8 @@ class Stages:
         libraries = [version(name) for name in ("tensorflow", "keras", "scikit-learn", "umap-learn", "openTSNE")]
         settings = evaluation.model_dump(mode="json")
         embedded = (max(self.scored, evaluation.images), settings["features"], self.scored and self.scored_by)
-        classifier = self.classifier.sha256 if self.classifier else ""
+        classifies = "classifier" in (evaluation.features or []) or (self.scored and self.scored_by == "classifier")
+        classifier = self.classifier.sha256 if self.classifier and classifies else ""
         points = folder.key_of(
             bool(self.encoder), networks, self.images.sha256, self.seed, embedded, classifier, code, libraries
         )
@@ -154,18 +155,19 @@ class Stages:
         beside = reference(self.images, self.scored_by, self.classifier, self._extract, self.scored, self.seed)
         path = self.results.embeddings / "points"
         points = read_points(path, [self.scored_by], self.scored)
-        floor = _floor.remote(shared := ray.put(beside))
+        shared = ray.put(beside)
         tasks, ids = [], []
         for study, trial_id in generators_of(points):
             rows = rows_of(points, "fake", trial_id)
             fake = Features(points.features[self.scored_by], points.logits)[rows]
             tasks.append(_score_generator.remote(shared, study, trial_id, fake))
             ids.append(points.ids[rows])
+        floor = beside.floor()  # here, where the cache is
         scored: list[Scored] = ray.get(tasks)
         shown = [read_pixels(path, of_one[one.copies.rows]) for of_one, one in zip(ids, scored, strict=True)]
         write_nearest(scored, shown, self.images, self.results.embeddings / "nearest")
         write_classes(beside, scored, self.images, self.results.classes)
-        return table_rows(beside, scored, ray.get(floor), self.encoder.trial_id if self.encoder else "")
+        return table_rows(beside, scored, floor, self.encoder.trial_id if self.encoder else "")
 
     def _extract(self, pixels: Pixels) -> Features:
         """Compute features of real images as the points are, by Ray Data."""
@@ -179,8 +181,3 @@ class Stages:
 @ray.remote(num_cpus=1)
 def _score_generator(beside: Reference, study: str, trial_id: str, fake: Features) -> Scored:
     return score(beside, study, trial_id, fake)
-
-
-@ray.remote(num_cpus=1)
-def _floor(beside: Reference) -> Scores:
-    return beside.floor()

@@ -55,12 +55,14 @@ class GeneratorMetric(Metric):
     """A score of fakes beside real images.
 
     needs: the features' `points`, a classifier's `logits`, or the `memory` of the training images.
-    is_objective: whether it ranks generators and is defined for any number of images.
+    is_objective: whether it ranks generators and is defined for any number of images. best: what it is at best, where
+        that is neither as low nor as high as can be.
     """
 
     function: Callable[[Comparison], Estimate]
     needs: Literal["points", "logits", "memory"] = "points"
     is_objective: bool = True
+    best: str = ""
 
 
 CLUSTERING_METRICS: dict[str, ClusteringMetric] = {
@@ -86,11 +88,11 @@ GENERATOR_METRICS: dict[str, GeneratorMetric] = {
     "density": GeneratorMetric("max", "neighbourhoods of real images that a fake is in, over 5", generators.density),
     "coverage": GeneratorMetric("max", "share of real images with a fake in their neighbourhood", generators.coverage),
     "c2st": GeneratorMetric(
-        "min", "accuracy of a network that tells real from fake, 0.5 if it cannot", generators.c2st, is_objective=False
+        "min", "accuracy of a network that tells real from fake", generators.c2st, is_objective=False, best="0.5"
     ),
     "c2st_1nn": GeneratorMetric(
         "min", "share of images whose nearest is of their kind; less than 0.5 for copies", generators.c2st_1nn,
-        is_objective=False,
+        is_objective=False, best="0.5",
     ),
     "modes_present": GeneratorMetric(
         "max", "number of classes among the fakes", generators.modes_present, "logits", is_objective=False
@@ -100,7 +102,7 @@ GENERATOR_METRICS: dict[str, GeneratorMetric] = {
     ),
     "authpct": GeneratorMetric(
         "max", "percentage of fakes that are no copies of training images", generators.authpct, "memory",
-        is_objective=False,
+        is_objective=False, best="floor",
     ),
 }  # fmt: skip
 

@@ -33,16 +33,18 @@ def mnist_score(logits: Floats, seed: int) -> Estimate:
 PRESENT = 0.1
 
 
-def modes(logits: Floats, real_shares: Floats, seed: int) -> tuple[Estimate, Estimate]:
+def modes(logits: Floats, real_counts: NDArray[np.int64], seed: int) -> tuple[Estimate, Estimate]:
     """Compute how many classes fakes have, and how far their shares are from those of the data.
 
     A class is present if its share among the fakes is at least a tenth of that among the data: with 10,000 fakes one
     image alone may be the classifier's error. The second is the divergence KL(fakes || data) in nats, 0 for equal
-    shares. The intervals are the bootstrap's over images.
-    logits: [n, c]. real_shares: [c], of the data's own labels.
+    shares; each class of the data counts half an image more, so that one that is missing there leaves it finite
+    (Krichevsky and Trofimov, 1981). The intervals are the bootstrap's over images.
+    logits: [n, c]. real_counts: [c], of the data's own labels.
     Source: Srivastava et al., VEEGAN, 2017; Metz et al., Unrolled Generative Adversarial Networks, 2017.
     """
     classes = logits.shape[1]
+    real_shares = (real_counts + 0.5) / (real_counts.sum() + classes / 2)
     told = np.eye(classes)[logits.argmax(1)]
 
     def present(means: Means) -> Means:

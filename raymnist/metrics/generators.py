@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from raymnist.metrics import classes, frechet, kernel, memorisation, two_sample
 from raymnist.metrics.estimate import Estimate
-from raymnist.metrics.manifold import Manifold, manifold
+from raymnist.metrics.manifold import HALVES, Manifold, manifold
 from raymnist.metrics.neighbours import Nearest
 
 Floats = NDArray[np.floating]
@@ -43,14 +43,16 @@ class Memory:
 class Comparison:
     """Fakes beside a real reference; what several scores share is computed once.
 
-    shares: of the classes among the data, by its own labels [c]. memory: what a generator could have copied.
+    counts: of the classes among the data, by its own labels, int64 [c]. memory: what a generator could have copied.
+    has_intervals: without, the scores of neighbourhoods are sooner computed.
     """
 
     real: Features
     fake: Features
     seed: int
-    shares: Floats | None = None
+    counts: NDArray[np.int64] | None = None
     memory: Memory | None = None
+    has_intervals: bool = True
 
     @cached_property
     def frechet(self) -> tuple[Estimate, Estimate]:
@@ -60,13 +62,13 @@ class Comparison:
     @cached_property
     def manifold(self) -> Manifold:
         """The scores of neighbourhoods."""
-        return manifold(self.real.points, self.fake.points, self.seed)
+        return manifold(self.real.points, self.fake.points, self.seed, HALVES if self.has_intervals else 0)
 
     @cached_property
     def modes(self) -> tuple[Estimate, Estimate]:
         """The classes that are there, and the divergence of their shares."""
-        assert self.fake.logits is not None and self.shares is not None
-        return classes.modes(self.fake.logits, self.shares, self.seed)
+        assert self.fake.logits is not None and self.counts is not None
+        return classes.modes(self.fake.logits, self.counts, self.seed)
 
     @cached_property
     def copied(self) -> Nearest:

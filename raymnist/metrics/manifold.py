@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raymnist.metrics.estimate import Estimate, normal
+from raymnist.metrics.estimate import Estimate, normal, share
 from raymnist.metrics.neighbours import Nearest, nearest, squared_distances
 
 Points = NDArray[np.floating]
@@ -41,8 +41,8 @@ class Manifold:
     c2st_1nn: Estimate
 
 
-def manifold(real: Points, fake: Points, seed: int) -> Manifold:
-    """Compare the neighbourhoods of `real` [n, d] and `fake` [m, d].
+def manifold(real: Points, fake: Points, seed: int, halves: int = HALVES) -> Manifold:
+    """Compare the neighbourhoods of `real` [n, d] and `fake` [m, d]; without `halves` there are no intervals.
 
     A ball ends before the 3rd (precision, recall) or 5th (density, coverage) nearest other point of the same kind, and
     its rim does not belong to it, as in the package prdc: copies of one image have balls that hold nothing.
@@ -54,7 +54,7 @@ def manifold(real: Points, fake: Points, seed: int) -> Manifold:
     centre = real.mean(0)
     real, fake = real - centre, fake - centre
     of_real, of_fake = nearest(real, None, OWN), nearest(fake, None, OWN)
-    in_real, in_fake = _halves(len(real), rng), _halves(len(fake), rng)
+    in_real, in_fake = _halves(len(real), halves, rng), _halves(len(fake), halves, rng)
     radii = {
         "real 3": _radii(of_real, in_real, OF_PRECISION),
         "real 5": _radii(of_real, in_real, OF_DENSITY),
@@ -73,17 +73,17 @@ def manifold(real: Points, fake: Points, seed: int) -> Manifold:
             balls[number] += np.count_nonzero(inside)
     sizes = in_fake.sum(1)
     return Manifold(
-        precision=_estimate(precise.sum(1) / sizes, most=1),
-        recall=_estimate(recalled.sum(1) / in_real.sum(1), most=1),
+        precision=_share(precise.sum(1) / sizes, len(fake)),
+        recall=_share(recalled.sum(1) / in_real.sum(1), len(real)),
         density=_estimate(balls / (OF_DENSITY * sizes)),
-        coverage=_estimate(covered.sum(1) / in_real.sum(1), most=1),
-        c2st_1nn=_estimate(_same_kind(real, fake, of_real, of_fake, in_real, in_fake), most=1),
+        coverage=_share(covered.sum(1) / in_real.sum(1), len(real)),
+        c2st_1nn=_share(_same_kind(real, fake, of_real, of_fake, in_real, in_fake), len(real) + len(fake)),
     )
 
 
-def _halves(count: int, rng: np.random.Generator) -> Flags:
-    """Choose all points, and then random halves of them: bool [1 + HALVES, count]."""
-    chosen = np.zeros((1 + HALVES, count), bool)
+def _halves(count: int, halves: int, rng: np.random.Generator) -> Flags:
+    """Choose all points, and then random halves of them: bool [1 + halves, count]."""
+    chosen = np.zeros((1 + halves, count), bool)
     chosen[0] = True
     for half in chosen[1:]:
         half[rng.permutation(count)[: (count + 1) // 2]] = True
@@ -135,4 +135,16 @@ def _same_kind(
 
 def _estimate(values: NDArray[np.float64], most: float = np.inf) -> Estimate:
     """Take the first value, of all points, with the deviation of the others, of halves, around their mean."""
-    return normal(float(values[0]), float(values[1:].std(ddof=1)), least=0, most=most)
+    value = float(values[0])
+    if len(values) == 1:
+        return Estimate(value, np.nan, np.nan)
+    return normal(value, float(values[1:].std(ddof=1)), least=0, most=most)
+
+
+def _share(values: NDArray[np.float64], images: int) -> Estimate:
+    """The same for a share of so many images; where it is 0 or 1 and the halves agree, no narrower than Wilson's."""
+    estimate = _estimate(values, most=1)
+    if estimate.value not in (0, 1) or len(values) == 1:
+        return estimate
+    wilson = share(np.full(images, estimate.value == 1))
+    return Estimate(estimate.value, min(estimate.low, wilson.low), max(estimate.high, wilson.high))

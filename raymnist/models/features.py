@@ -7,7 +7,6 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,6 @@ from raymnist.datasets import Images, Pixels
 from raymnist.errors import InputError
 from raymnist.metrics import Features
 from raymnist.models import networks, saved
-
-if TYPE_CHECKING:
-    pass
 
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from raymnist.config import Study
 from raymnist.datasets import Images
-from raymnist.errors import InputError, choices
-from raymnist.metrics import CLUSTERING_METRICS, GENERATOR_METRICS, is_supervised
+from raymnist.errors import InputError
+from raymnist.metrics import CLUSTERING_METRICS, GENERATOR_METRICS, METRICS, is_supervised
 from raymnist.models import MODELS, Model
 from raymnist.models.features import ClassifierFile
 
@@ -37,9 +37,14 @@ def check(metric: str, kind: type[Model], scored: Scored, where: str) -> None:
     of_kind = {"generator": scores, "autoencoder": clusterings, "classifier": []}[kind.kind]
     known = [*dict.fromkeys((kind.objective, *kind.reports)), *of_kind]
     if metric not in known:
-        raise InputError(f"{where}: {choices('metric', metric, known)}")
+        wrong = f"{metric} is no objective of this model" if metric in METRICS else f"unknown metric {metric!r}"
+        raise InputError(f"{where}: {wrong}; choose from {', '.join(sorted(known))}")
     if metric in scores and not scored.classifier:
-        hint = "`raymnist run classifier --set dataset=...` trains one" if scored.has_labels else "it has no labels"
+        hint = (
+            "`raymnist run classifier --set dataset=... --set name=...` trains one"
+            if scored.has_labels
+            else "it has no labels"
+        )
         raise InputError(f"{where}: {metric} needs a classifier of the data set; {hint}")
     if is_supervised(metric) and not scored.has_labels:
         raise InputError(f"{where}: {metric} needs labels, and the data set has none")

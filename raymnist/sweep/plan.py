@@ -15,13 +15,14 @@ from raymnist import folder, search_space
 from raymnist.config import PBT, SCORED, Experiment, Study, Sweep, Train, TrialConfig
 from raymnist.datasets import Images
 from raymnist.errors import InputError, choices
-from raymnist.metrics import GENERATOR_METRICS
+from raymnist.metrics import CLUSTERING_METRICS, GENERATOR_METRICS
 from raymnist.models import MODELS, Model
 from raymnist.settings import validate
 from raymnist.sweep.objective import Scored, check, default_objective, objective
 
 DEFAULT_TRIALS = 8
 NETWORK_RATES = ("generator_learning_rate", "discriminator_learning_rate")
+SAMPLED = GENERATOR_METRICS.keys() | CLUSTERING_METRICS.keys()  # looked at on `sweep.images` images
 # What may change while a model trains: it takes part in no variable's shape, and only there where it is read each step.
 PERTURBABLE = ("train.learning_rate", *(f"train.{rate}" for rate in NETWORK_RATES))
 
@@ -148,7 +149,7 @@ def plan(name: str, study: Study, seed: int, scored: Scored) -> list[TrialConfig
                 samples=study.samples,
                 metric=metric,
                 every=study.sweep.every if study.sweep else 1,
-                images=study.sweep.images if study.sweep else SCORED,
+                images=study.sweep.images if study.sweep and metric in SAMPLED else SCORED,
                 classifier=scored.classifier if metric in GENERATOR_METRICS else "",
                 searched={path.rpartition(".")[2]: values[path] for path in domains},
                 perturbed=[path.rpartition(".")[2] for path in domains] if is_population else [],
@@ -160,7 +161,8 @@ def plan(name: str, study: Study, seed: int, scored: Scored) -> list[TrialConfig
 def trial_key(trial: TrialConfig, dataset_sha256: str) -> str:
     """Hash all that a trial's training depends on, the code and the libraries that train it included."""
     dependent = trial.model_dump(mode="json", exclude={"study", "trial_id", "searched"})
-    code = folder.digest_of_code("datasets.py", "models", "training", "metrics")
+    scores = ("metrics",) if trial.metric in SAMPLED else ("metrics/frechet.py", "metrics/frechet_pixels.py")
+    code = folder.digest_of_code("datasets.py", "models", "training", *scores)
     return folder.key_of(dependent, dataset_sha256, code, version("keras"), version("tensorflow"))
 
 

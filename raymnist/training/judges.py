@@ -25,7 +25,7 @@ class FakesJudge:
 
     def __init__(self, trial: TrialConfig, images: Images, classifier: ClassifierFile | None):
         """Prepare the real side. Raises ValueError where the objective needs a classifier and there is none."""
-        self.metric = trial.metric
+        self.metric, self.count = trial.metric, trial.images
         self.pixels = FrechetPixels.fit(images.train, images.validation)
         if trial.metric not in GENERATOR_METRICS:
             return
@@ -33,13 +33,13 @@ class FakesJudge:
             raise ValueError(f"{trial.metric}: expected a classifier and labels, received none")
         self.classify = classifier.open()
         self.real = self.classify(images.validation[: trial.images])
-        self.shares = images.class_shares(images.validation_labels)
+        self.counts = images.class_counts(images.validation_labels)
 
     def __call__(self, fakes: Pixels) -> Scores:
         """Score uint8 fakes [n, H, W, C]."""
         scores = {"frechet_pixels": self.pixels(fakes[:FOR_PIXELS])}
         if self.metric in GENERATOR_METRICS:
-            comparison = Comparison(self.real, self.classify(fakes), seed=0, shares=self.shares)
+            comparison = Comparison(self.real, self.classify(fakes[: self.count]), 0, self.counts, has_intervals=False)
             scores[self.metric] = GENERATOR_METRICS[self.metric].function(comparison).value
         return scores
 

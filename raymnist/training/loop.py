@@ -17,7 +17,7 @@ import numpy as np
 from raymnist import folder
 from raymnist.config import TrialConfig
 from raymnist.datasets import Images, Labels, Pixels
-from raymnist.metrics import METRICS
+from raymnist.metrics import GENERATOR_METRICS, METRICS
 from raymnist.models import MODELS, Model, networks
 from raymnist.models.classifier import Classifier
 from raymnist.models.features import ClassifierFile
@@ -114,7 +114,8 @@ class Training:
         if isinstance(self.judge, CodesJudge) and due:
             row |= self.judge(self.model.network.get_layer("encoder"))
         if isinstance(self.judge, FakesJudge) and (due or sampled):
-            fakes = self.generate(self.trial.images if due else FOR_PIXELS)
+            scored = self.trial.images if due and self.trial.metric in GENERATOR_METRICS else 0
+            fakes = self.generate(max(FOR_PIXELS, scored))
             row |= self.judge(fakes) if due else {}
             if sampled and isinstance(self.model, GAN):
                 row |= self.model.accuracies(self.images.validation[:FOR_PIXELS], fakes[:FOR_PIXELS])
