@@ -141,37 +141,25 @@ class Results:
                 "value": chosen["value"],
                 "epoch": chosen["epoch"],
             }
-            line |= tables.scores_of(self.table, chosen["trial_id"])
+            line |= self._scores(chosen["trial_id"])
             lines.append(line | {"trials": len(of_study), "minutes": of_study["seconds"].sum() / 60})
         evaluation = self.experiment.evaluation
         for generator in (evaluation.generators or []) if evaluation else []:
             if generator.is_file:
                 line = {"study": generator.study, "best": generator.title, "settings": "", "objective": ""}
-                lines.append(line | tables.scores_of(self.table, generator.title))
+                lines.append(line | self._scores(generator.title))
         if any("mixing" in line or "fid" in line for line in lines):
-            lines.append(
-                {
-                    "study": "floor",
-                    "best": "real images",
-                    "settings": "",
-                    "objective": "",
-                    **tables.floor_of(self.table),
-                }
-            )
-        columns = [
-            "study",
-            "best",
-            "settings",
-            "objective",
-            "value",
-            "epoch",
-            *tables.CLUSTERED,
-            *tables.COMPARED,
-            "trials",
-            "minutes",
-        ]
-        board = pd.DataFrame(lines, columns=columns).astype({"value": float, "epoch": "Int64", "trials": "Int64"})
-        return board.drop(columns=[name for name in (*tables.CLUSTERED, *tables.COMPARED) if board[name].isna().all()])
+            line = {"study": "floor", "best": "real images", "settings": "", "objective": "", "scored_on": ""}
+            lines.append(line | tables.floor_of(self.table))
+        scores = [*tables.CLUSTERED, *tables.COMPARED]
+        first = ["study", "best", "settings", "objective", "value", "epoch", "scored_on"]
+        board = pd.DataFrame(lines, columns=[*first, *scores, "trials", "minutes"])
+        board = board.astype({"value": float, "epoch": "Int64", "trials": "Int64"})
+        unknown = [name for name in scores if board[name].isna().all()]
+        return board.drop(columns=unknown if board["scored_on"].any() else [*unknown, "scored_on"])
+
+    def _scores(self, trial_id: str) -> dict[str, Any]:
+        return {"scored_on": tables.scored_on(self.table, trial_id), **tables.scores_of(self.table, trial_id)}
 
     def leaderboard_markdown(self) -> str:
         """Write the leaderboard as a Markdown table."""

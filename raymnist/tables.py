@@ -22,6 +22,14 @@ def scores_of(table: pd.DataFrame, trial_id: str) -> dict[str, float]:
     return _first(real, CLUSTERED) | _first(fake, COMPARED)
 
 
+def scored_on(table: pd.DataFrame, trial_id: str) -> str:
+    """Say on which features, and how many images, a generator's scores are; empty for none."""
+    if table.empty:
+        return ""
+    scored = table[(table["trial_id"] == trial_id) & table["metric"].isin(GENERATOR_METRICS)]
+    return f"{scored['features'].iloc[0]}, n {scored['n_images'].iloc[0]}" if len(scored) else ""
+
+
 def floor_of(table: pd.DataFrame) -> dict[str, float]:
     """Find what real images reach in the place of fakes, mixing in the space in which the generators have theirs."""
     mixing = table[(table["metric"] == "mixing") & (table["population"] == "both")]

@@ -11,6 +11,7 @@ from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.neighbors import NearestNeighbors
 
 from raymnist.metrics import GENERATOR_METRICS, Comparison, Features, Memory, neighbours
+from raymnist.metrics import manifold as manifolds
 from raymnist.metrics.classes import mnist_score, modes
 from raymnist.metrics.estimate import bootstrap, share
 from raymnist.metrics.frechet import fid, frechet_distance
@@ -170,6 +171,16 @@ def test_none_of_so_many_is_not_certainly_none(rng):
         assert (score.value, score.low) == (0, 0)
         assert score.high == pytest.approx(wilson.high, abs=1e-6)
     assert apart.c2st_1nn.value == 1 > apart.c2st_1nn.low > 0.97
+
+
+@pytest.mark.parametrize("spread", [0.3, 1, 4])
+def test_many_close_pairs_are_counted_as_few_are(spread, rng, monkeypatch):
+    real, fake = rng.normal(size=(150, 5)), spread * rng.normal(size=(120, 5))
+    estimates = []
+    for limit in (0, 1):  # all pairs of every block, the close ones of every block
+        monkeypatch.setattr(manifolds, "DENSE", limit)
+        estimates.append(manifold(real, fake, seed=0))
+    assert estimates[0] == estimates[1]
 
 
 def test_scores_without_intervals_are_the_same_scores(rng):

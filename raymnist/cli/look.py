@@ -92,6 +92,7 @@ def print_leaderboard(results: Iterable[Results]) -> None:
             line["best"],
             *line["settings"].split(", "),
             *([f"{line['objective']} {line['value']:.4g}", f"at epoch {line['epoch']}"] if line["objective"] else []),
+            f"scored on {line['scored_on']}" if line.get("scored_on") else "",
         ]
         for line in board.to_dict("records")
     ]

@@ -8,7 +8,6 @@ based on subsamples, 1994). All neighbours are searched once; the halves only ch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ Points = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 HALVES = 50
 OWN, CROSS = 24, 10  # neighbours kept: a half of the points has 5 of the 24, or 1 of the 10, but in 1 case of 1000
+DENSE = 0.05  # the share of close pairs in a block above which all pairs are sooner looked at
 OF_PRECISION, OF_DENSITY = 3, 5  # neighbours that span a ball, as in the sources
 
 
@@ -60,25 +60,68 @@ def manifold(real: Points, fake: Points, seed: int, halves: int = HALVES) -> Man
         "real 5": _radii(of_real, in_real, OF_DENSITY),
         "fake 3": _radii(of_fake, in_fake, OF_PRECISION),
     }
-    precise, recalled = np.zeros_like(in_fake), np.zeros_like(in_real)
-    covered, balls = np.zeros_like(in_real), np.zeros(len(in_real))
-    for fakes, reals, squares in _close_pairs(real, fake, radii):
-        for number in range(len(in_real)):
-            kept = in_fake[number, fakes] & in_real[number, reals]
-            of_fakes, of_reals, distances = fakes[kept], reals[kept], squares[kept]
-            precise[number, of_fakes[distances < radii["real 3"][number, of_reals]]] = True
-            recalled[number, of_reals[distances < radii["fake 3"][number, of_fakes]]] = True
-            inside = distances < radii["real 5"][number, of_reals]
-            covered[number, of_reals[inside]] = True
-            balls[number] += np.count_nonzero(inside)
+    found = _Found(
+        np.zeros_like(in_fake), np.zeros_like(in_real), np.zeros_like(in_real), np.zeros(len(in_real), np.int64)
+    )
+    around_real = np.maximum(radii["real 3"], radii["real 5"]).max(0)
+    around_fake = radii["fake 3"].max(0)[:, np.newaxis]
+    for start, block in squared_distances(fake, real):
+        rows = slice(start, start + len(block))
+        near = (block < around_real) | (block < around_fake[rows])
+        if np.count_nonzero(near) > DENSE * near.size:
+            found.look_at_all(block, rows, in_real, in_fake, radii)
+        else:
+            found.look_at_pairs(block, near, start, in_real, in_fake, radii)
     sizes = in_fake.sum(1)
     return Manifold(
-        precision=_share(precise.sum(1) / sizes, len(fake)),
-        recall=_share(recalled.sum(1) / in_real.sum(1), len(real)),
-        density=_estimate(balls / (OF_DENSITY * sizes)),
-        coverage=_share(covered.sum(1) / in_real.sum(1), len(real)),
+        precision=_share(found.precise.sum(1) / sizes, len(fake)),
+        recall=_share(found.recalled.sum(1) / in_real.sum(1), len(real)),
+        density=_estimate(found.balls / (OF_DENSITY * sizes)),
+        coverage=_share(found.covered.sum(1) / in_real.sum(1), len(real)),
         c2st_1nn=_share(_same_kind(real, fake, of_real, of_fake, in_real, in_fake), len(real) + len(fake)),
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Who lies in whose ball, for each choice of points: all of them, and the halves.
+
+    precise [1 + H, m], recalled, covered [1 + H, n]: bool. balls [1 + H]: pairs of a fake in the ball of a real image.
+    """
+
+    precise: Flags
+    recalled: Flags
+    covered: Flags
+    balls: NDArray[np.int64]
+
+    def look_at_pairs(
+        self, block: Points, near: Flags, start: int, in_real: Flags, in_fake: Flags, radii: dict[str, Points]
+    ) -> None:
+        """Take the few pairs of a block [b, n] that some choice may put into a ball."""
+        fakes, reals = np.nonzero(near)
+        squares = block[fakes, reals]
+        fakes += start
+        for number in range(len(self.balls)):
+            kept = in_fake[number, fakes] & in_real[number, reals]
+            of_fakes, of_reals, distances = fakes[kept], reals[kept], squares[kept]
+            self.precise[number, of_fakes[distances < radii["real 3"][number, of_reals]]] = True
+            self.recalled[number, of_reals[distances < radii["fake 3"][number, of_fakes]]] = True
+            inside = distances < radii["real 5"][number, of_reals]
+            self.covered[number, of_reals[inside]] = True
+            self.balls[number] += np.count_nonzero(inside)
+
+    def look_at_all(self, block: Points, rows: slice, in_real: Flags, in_fake: Flags, radii: dict[str, Points]) -> None:
+        """Take all pairs of a block: sooner where many are close, as for fakes that are spread wide."""
+        for number in range(len(self.balls)):
+            fakes = np.flatnonzero(in_fake[number, rows])
+            reals = np.flatnonzero(in_real[number])
+            squares = block[np.ix_(fakes, reals)]
+            self.precise[number, rows.start + fakes] = (squares < radii["real 3"][number, reals]).any(1)
+            around = radii["fake 3"][number, rows.start + fakes]
+            self.recalled[number, reals] |= (squares < around[:, np.newaxis]).any(0)
+            inside = squares < radii["real 5"][number, reals]
+            self.covered[number, reals] |= inside.any(0)
+            self.balls[number] += np.count_nonzero(inside)
 
 
 def _halves(count: int, halves: int, rng: np.random.Generator) -> Flags:
@@ -99,17 +142,6 @@ def _radii(own: Nearest, chosen: Flags, k: int) -> Points:
         place = np.where(counts[:, -1] >= k, (counts >= k).argmax(1), own.places.shape[1] - 1)
         radii[number] = own.squares[rows, place]
     return radii
-
-
-def _close_pairs(
-    real: Points, fake: Points, radii: dict[str, Points]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Points]]:
-    """Go through the pairs of a fake and a real image of which one may lie in the other's ball, with their distance."""
-    around_real = np.maximum(radii["real 3"], radii["real 5"]).max(0)
-    around_fake = radii["fake 3"].max(0)[:, np.newaxis]
-    for start, block in squared_distances(fake, real):
-        rows, reals = np.nonzero((block < around_real) | (block < around_fake[start : start + len(block)]))
-        yield start + rows, reals, block[rows, reals]
 
 
 def _same_kind(
