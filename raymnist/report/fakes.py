@@ -40,7 +40,7 @@ def nearest_training_images(results: Results) -> Iterator[tuple[str, str, Figure
                 )  # fmt: skip
         caption = (
             f"fakes of {trial_id} above their nearest training images: the first ten, and the ten most like a training "
-            "image; the number is the distance over that image's own distance to its nearest other, below 1 for copies"
+            "image; the number is the distance over that image's own distance to its nearest other, near 0 for copies"
         )
         yield f"nearest_{trial_id}", caption, figure
 
