@@ -24,7 +24,7 @@ def test_the_notebook_runs_and_shows_fakes_and_the_scatter(dataset, tmp_path):
     for written, short in changes.items():
         (cell,) = [cell for cell in notebook.cells if written in cell.source]
         cell.source = cell.source.replace(written, short)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path / "docs")}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path / "docs")}}).execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     streams = [output.text for output in shown if output.output_type == "stream"]
     assert not [text for text in streams if "INFO" in text or "Warning" in text]  # Ray's and others' chatter
