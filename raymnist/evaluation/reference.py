@@ -124,7 +124,8 @@ def reference(
 
 
 def _compute(images: Images, extract: Extract) -> Real:
-    test, training = extract(images.test), extract(images.train)
+    both = extract(np.concatenate([images.test, images.train]))  # at once, as it may be a job on a cluster
+    test, training = both[: len(images.test)], both[len(images.test) :]
     mean, components = _components(training.points) if training.logits is None else (None, None)
     test, training = (_project(part, mean, components) for part in (test, training))
     return Real(test, training, own_distances(training.points), mean, components)
