@@ -57,9 +57,8 @@ def test_an_epoch_of_the_classifier_equals_plain_keras_on_the_same_batches(digit
     network = training.model.network
     plain = keras.models.clone_model(network)
     plain.set_weights(network.get_weights())
-    plain.compile(
-        keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    plain.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
     order = tf.argsort(tf.random.stateless_uniform([len(digits.train)], seed=[3, 1]), stable=True).numpy()
     losses = []
     for batch in order[: len(order) // 32 * 32].reshape(-1, 32):
