@@ -92,6 +92,8 @@ def load(choice: Dataset) -> Images:
     if arrays.y_test is not None and not np.isin(arrays.y_test, values).all():
         other = arrays.y_test[~np.isin(arrays.y_test, values)][0]
         raise InputError(f"dataset {choice.name}: y_test: expected labels that y_train has too, received {other}")
+    others = (arrays.y_train, arrays.x_test, arrays.y_test)
+    whole_sha256 = _sha256(arrays.x_train, *others)
     return Images(
         name=choice.name if choice.name in DATASETS else str(Path(choice.name).resolve()),
         train=arrays.x_train[: count - held_out],
@@ -101,8 +103,8 @@ def load(choice: Dataset) -> Images:
         validation_labels=None if arrays.y_train is None else arrays.y_train[count - held_out : count],
         test_labels=arrays.y_test,
         label_values=values,
-        sha256=_sha256(arrays.x_train[:count], arrays.y_train, arrays.x_test, arrays.y_test),
-        whole_sha256=_sha256(arrays.x_train, arrays.y_train, arrays.x_test, arrays.y_test),
+        sha256=whole_sha256 if count == available else _sha256(arrays.x_train[:count], *others),
+        whole_sha256=whole_sha256,
     )
 
 

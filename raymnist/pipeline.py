@@ -29,8 +29,6 @@ from raymnist.sweep.resources import Request
 from raymnist.sweep.session import ray_session
 from raymnist.terminal import Terminal, logging_to
 
-NOT_KEPT = "not kept for scores, as a classifier comes with the project, or this one saw a part of the data"
-
 
 def prepare(
     source: str | Path,
@@ -159,8 +157,7 @@ def _train(name: str, standing: Standing, request: Request, terminal: Terminal) 
     write_tables(standing.all_outcomes, target)
     best = best_of(standing.outcomes[name])
     if to_train and best and MODELS[study.model["name"]].kind == "classifier":
-        place = features.keep(best.path / "model.keras", standing.images)
-        terminal.say(f"{name}: {f'kept for scores in {place}' if place else NOT_KEPT}")
+        terminal.say(f"{name}: {features.keep(best.path / 'model.keras', standing.images)}")
     return standing
 
 

@@ -142,16 +142,20 @@ def test_the_nearest_training_images_of_copies_are_themselves(digits_whole):
 
 
 ON_NODES = """
-    import os, sys
+    import tempfile
     import ray
     from ray.cluster_utils import Cluster
     import raymnist
+    from raymnist.sweep.session import ray_session
 
     if __name__ == "__main__":
         cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 2}})
         for _ in range({more}):
             cluster.add_node(num_cpus=2)
+        with tempfile.TemporaryDirectory() as scratch, ray_session(None, scratch):
+            assert len(ray.nodes()) == 1  # one of its own, not this cluster, to which nobody has sent it
         ray.init(address=cluster.address, log_to_driver=False)
+        assert len(ray.nodes()) == {more} + 1
         raymnist.run("experiment.yaml", results="{name}")
         ray.shutdown()
         cluster.shutdown()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from raymnist.results import Results
 
 # What has room on a terminal.
-CLUSTERED = ["study", "trial_id", "encoder", "population", "features", "reducer", "clusterer", "metric", "value",
+COLUMNS = ["study", "trial_id", "encoder", "population", "features", "reducer", "clusterer", "metric", "value",
              "n_images"]  # fmt: skip
 Folders = Annotated[list[Path], typer.Argument(help="Results folders.", show_default=False)]
 
@@ -31,7 +31,7 @@ def show(results: Folders) -> None:
         if table.empty:
             continue
         clustered, scored = table[table["clusterer"] != ""], table[table["clusterer"] == ""]
-        print_frame(f"{one.experiment.name}: results table", clustered[CLUSTERED])
+        print_frame(f"{one.experiment.name}: results table", clustered[COLUMNS])
         if len(scored):
             print_scores(scored.to_dict("records"), f"{one.experiment.name}: ")
     print_leaderboard(opened)

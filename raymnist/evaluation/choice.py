@@ -8,6 +8,7 @@ from raymnist.config import Evaluation, Experiment, Generator
 from raymnist.errors import InputError, choices
 from raymnist.evaluation import clusterers, reducers
 from raymnist.models import MODELS
+from raymnist.models.features import TRAIN_ONE
 from raymnist.models.saved import SUFFIXES
 
 
@@ -43,10 +44,7 @@ def resolve(experiment: Experiment, has_classifier: bool) -> Evaluation | None:
     if "code" in features and encoder is None:
         raise InputError("evaluation.features: code needs an encoder, a study of an autoencoder; received none")
     if "classifier" in features and not has_classifier:
-        raise InputError(
-            "evaluation.features: classifier needs one of the data set; `raymnist run classifier --set dataset=...` "
-            "trains it"
-        )
+        raise InputError(f"evaluation.features: classifier needs one of the data set; {TRAIN_ONE}")
     reducing = [reducers.resolve(part, "evaluation.reducers") for part in evaluation.reducers]
     clustering = [clusterers.resolve(part, "evaluation.clusterers") for part in evaluation.clusterers]
     for key, labels in (

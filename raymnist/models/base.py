@@ -81,9 +81,6 @@ class Model(ABC):
     def phases(self) -> list[Phase]:
         """List the updates of one step, in their order."""
 
-    def begin_epoch(self, number: int) -> None:  # noqa: B027  (most have nothing to do)
-        """Prepare for an epoch, counted from 1."""
-
     def share(self, batch: Any) -> Any:
         """Compute from a batch what the phases of one update have in common."""
         return batch
@@ -108,10 +105,14 @@ class Model(ABC):
         self._rates.append((optimizer, rate))
         return optimizer
 
-    def set_rates(self) -> None:
-        """Give each optimizer the rate of `train`, in the place of one that came with its restored state."""
+    def schedule(self, epoch: int) -> float:
+        """Give the share of their rates that the optimizers have in an epoch, counted from 1."""
+        return 1.0
+
+    def set_rates(self, epoch: int) -> None:
+        """Give each optimizer its rate of an epoch, in the place of one that came with restored state."""
         for optimizer, rate in self._rates:
-            optimizer.learning_rate = rate
+            optimizer.learning_rate = rate * self.schedule(epoch)
 
 
 @contextlib.contextmanager

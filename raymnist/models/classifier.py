@@ -82,10 +82,9 @@ class Classifier(Model):
         """The classifier, with its layers `features` and `logits`."""
         return self.classifier
 
-    def begin_epoch(self, number: int) -> None:
-        """Lower the rate; at a constant one the accuracy of MNIST's test images went up and down by half a percent."""
-        done = (number - 1) / self.train.epochs
-        self.optimizer.learning_rate = self.train.learning_rate * (1 + math.cos(math.pi * done)) / 2
+    def schedule(self, epoch: int) -> float:
+        """Fall along the cosine; at a constant rate the accuracy of MNIST's test images varied by half a percent."""
+        return (1 + math.cos(math.pi * (epoch - 1) / self.train.epochs)) / 2
 
     def learn(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Mean cross-entropy of the classes of a batch (images, classes), and the share that is told right."""

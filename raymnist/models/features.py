@@ -16,6 +16,7 @@ from raymnist.errors import InputError
 from raymnist.metrics import Features
 from raymnist.models import networks, saved
 
+TRAIN_ONE = "`raymnist run classifier --set dataset=... --set name=...` trains one"  # for messages
 WEIGHTS = Path(__file__).parent / "weights"
 
 # The classifiers that come with the project, by the SHA-256 of the data set that each was trained on: the file in
@@ -92,16 +93,15 @@ def find(images: Images) -> ClassifierFile | None:
     return ClassifierFile.read(path) if path.is_file() else None
 
 
-def keep(network: Path, images: Images) -> Path | None:
-    """Keep a trained classifier for the scores of its data set; returns where.
-
-    None where it is not needed, as one comes with the project, or was trained on a part of the data.
-    """
-    if images.whole_sha256 in BUNDLED or images.sha256 != images.whole_sha256:
-        return None
+def keep(network: Path, images: Images) -> str:
+    """Keep a trained classifier for the scores of its data set, unless it is not fit or not needed; says which."""
+    if images.sha256 != images.whole_sha256:
+        return "not kept for scores, as it saw a part of the data set"
+    if images.whole_sha256 in BUNDLED:
+        return "not kept for scores, as one for this data set comes with the project"
     with folder.replacing(_kept(images)) as draft:
         draft.write_bytes(network.read_bytes())
-    return _kept(images)
+    return f"kept for scores in {_kept(images)}"
 
 
 def _kept(images: Images) -> Path:

@@ -9,7 +9,7 @@ from raymnist.datasets import Images
 from raymnist.errors import InputError
 from raymnist.metrics import CLUSTERING_METRICS, GENERATOR_METRICS, METRICS, is_supervised
 from raymnist.models import MODELS, Model
-from raymnist.models.features import ClassifierFile
+from raymnist.models.features import TRAIN_ONE, ClassifierFile
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,7 @@ def check(metric: str, kind: type[Model], scored: Scored, where: str) -> None:
         wrong = f"{metric} is no objective of this model" if metric in METRICS else f"unknown metric {metric!r}"
         raise InputError(f"{where}: {wrong}; choose from {', '.join(sorted(known))}")
     if metric in scores and not scored.classifier:
-        hint = (
-            "`raymnist run classifier --set dataset=... --set name=...` trains one"
-            if scored.has_labels
-            else "it has no labels"
-        )
+        hint = TRAIN_ONE if scored.has_labels else "it has no labels"
         raise InputError(f"{where}: {metric} needs a classifier of the data set; {hint}")
     if is_supervised(metric) and not scored.has_labels:
         raise InputError(f"{where}: {metric} needs labels, and the data set has none")

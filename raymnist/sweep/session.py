@@ -16,6 +16,9 @@ from raymnist.errors import InputError
 def ray_session(address: str | None, scratch: str) -> Iterator[None]:
     """Use the Ray session there is, else join the cluster at `address`, else start one that ends with the block.
 
+    Where no address is given, that of $RAY_ADDRESS counts, which Ray sets in its jobs; Ray itself would also join any
+    cluster that somebody has started on this machine, and fail when that ends.
+
     scratch: a folder for the temporary files of a session that is started here, which Ray leaves behind.
     Raises InputError where no cluster answers at `address`.
     """
@@ -25,7 +28,7 @@ def ray_session(address: str | None, scratch: str) -> Iterator[None]:
     try:
         place = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())  # where Ray's own session folders go, as ever
         with environment({"TMPDIR": scratch, "RAY_TMPDIR": place}):
-            ray.init(address=address)
+            ray.init(address=address or os.environ.get("RAY_ADDRESS") or "local")
     except (ConnectionError, ValueError) as error:
         raise InputError(f"--address {address}: expected a Ray cluster; {str(error).splitlines()[0]}") from None
     try:

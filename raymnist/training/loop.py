@@ -86,7 +86,7 @@ class Training:
         """
         number = self.epochs_done + 1
         start = time.perf_counter()
-        self.model.begin_epoch(number)
+        self.model.set_rates(number)
         row: Row = {"epoch": number, **self.engine.epoch(number)}
         seconds = time.perf_counter() - start
         due = self.trial.is_due(number)
@@ -171,7 +171,7 @@ class Training:
             self.taken_from = donor
 
     def _load(self, path: Path) -> dict[str, Any]:
-        """Assign all variables, except that the optimizers' rates stay those of the configuration."""
+        """Assign all variables; the optimizers' rates are set as an epoch begins."""
         with np.load(path, allow_pickle=False) as stored:
             state: dict[str, Any] = json.loads(str(stored["state"]))
             arrays = [stored[name] for name in sorted(set(stored.files) - {"state"})]
@@ -181,7 +181,6 @@ class Training:
             )
         for variable, array in zip(self.model.variables, arrays, strict=True):
             variable.assign(array)
-        self.model.set_rates()
         return state
 
 
