@@ -17,9 +17,8 @@ from raymnist.config import Dataset, Samples, Train, TrialConfig
 from raymnist.models import MODELS
 
 MNIST = Path(os.environ.get("RAYMNIST_DATA", "")) / "mnist.npz"
-needs_mnist = pytest.mark.skipif(
-    not (os.environ.get("RAYMNIST_DATA") and MNIST.is_file()), reason="RAYMNIST_DATA names no folder with mnist.npz"
-)
+HAS_MNIST = bool(os.environ.get("RAYMNIST_DATA")) and MNIST.is_file()
+needs_mnist = pytest.mark.skipif(not HAS_MNIST, reason="RAYMNIST_DATA names no folder with mnist.npz")
 
 TINY = """
 name: tiny
@@ -32,7 +31,7 @@ studies:
     resources: {gpus: 0}
   gan:
     model: {name: conv_gan, latent_dim: {choice: [4, 8]}, generator_filters: 4, discriminator_filters: 4}
-    train: {epochs: 2, batch_size: 32, learning_rate: {loguniform: [1e-3, 1e-2]}}
+    train: {epochs: 6, batch_size: 32, learning_rate: {loguniform: [1e-3, 1e-2]}}
     sweep: {trials: 2, every: 2, images: 100}
     resources: {gpus: 0}
 evaluation:
@@ -47,7 +46,7 @@ def ray_session(cache):
     """One Ray session for the suite, with two GPUs that do not exist."""
     import ray
 
-    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

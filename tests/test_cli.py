@@ -102,7 +102,7 @@ def test_fresh_forgets_all_or_the_named_studies(command, tiny_file, tiny_run, mo
 def test_dry_run_prints_the_plan(command, tiny_file, ray_session):
     status, out, _ = command("run", tiny_file, "--dry-run", "--set", "studies.gan.sweep.metric=generator_loss")
     assert status == 0
-    assert "gan: 2 of 2 trials of conv_gan x 2 epochs" in out
+    assert "gan: 2 of 2 trials of conv_gan x 6 epochs" in out
     assert "warning: studies.gan.sweep.metric: generator_loss does not rank" in out
 
 

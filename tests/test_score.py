@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import raymnist
 from raymnist import datasets
 from raymnist.config import Dataset
 from raymnist.evaluation import reference, scores
@@ -149,14 +150,14 @@ ON_NODES = """
     from raymnist.sweep.session import ray_session
 
     if __name__ == "__main__":
-        cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 2}})
-        for _ in range({more}):
-            cluster.add_node(num_cpus=2)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+        cluster.add_node(num_cpus=2)
+        cluster.add_node(num_cpus=2)
         with tempfile.TemporaryDirectory() as scratch, ray_session(None, scratch):
             assert len(ray.nodes()) == 1  # one of its own, not this cluster, to which nobody has sent it
         ray.init(address=cluster.address, log_to_driver=False)
-        assert len(ray.nodes()) == {more} + 1
-        raymnist.run("experiment.yaml", results="{name}")
+        assert len(ray.nodes()) == 3
+        raymnist.run("experiment.yaml", results="three")
         ray.shutdown()
         cluster.shutdown()
 """
@@ -176,12 +177,10 @@ evaluation:
 def test_the_scores_are_the_same_on_several_nodes(tiny_run, tmp_path):
     (tmp_path / "experiment.yaml").write_text(EVALUATION)
     (tmp_path / "generator.keras").write_bytes((tiny_run.best("gan").path / "model.keras").read_bytes())
-    tables = []
-    for name, more in (("one", 0), ("three", 2)):
-        code = textwrap.dedent(ON_NODES.format(name=name, more=more))
-        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=300)
-        tables.append(pd.read_csv(tmp_path / name / "scored" / "results.csv"))
-    one, three = tables
+    one = raymnist.run(tmp_path / "experiment.yaml", results=tmp_path / "one").table
+    code = textwrap.dedent(ON_NODES)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    three = raymnist.open(tmp_path / "three" / "scored").table
     assert set(GENERATOR_METRICS) - {"fid_infinity"} <= set(one["metric"])
     pd.testing.assert_frame_equal(one, three, rtol=1e-6)
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -289,39 +290,52 @@ def test_the_same_seed_gives_the_same_training(name, digits):
 
 TIMINGS = {"seconds", "scoring_seconds", "images_per_second"}
 RESUME = """
-    import sys, json
+    import sys
     from pathlib import Path
-    import numpy as np
+
     sys.path.insert(0, {tests!r})
-    from conftest import a_trial
     from raymnist import datasets
     from raymnist.config import Dataset
     from raymnist.training.loop import Training
+    from test_training import NAMES, a_trial_with_state
 
-    training = Training(a_trial({name!r}, {arguments}), datasets.load(Dataset(name="digits", limit=300)))
-    training.restore(Path({checkpoint!r}))
-    while not training.is_done:
-        training.epoch()
-    training.save(Path({checkpoint!r}).with_name("resumed.npz"))
+    for name in NAMES:
+        training = Training(a_trial_with_state(name), datasets.load(Dataset(name="digits", limit=300)))
+        training.restore(Path(f"{{name}}_stopped.npz"))
+        while not training.is_done:
+            training.epoch()
+        training.save(Path(f"{{name}}_resumed.npz"))
 """
 
 
+def a_trial_with_state(name):
+    """One whose checkpoint has all that a model can have: dropout's seeds, and a moving average."""
+    return a_trial(
+        name, model={"conv_autoencoder": {}, "classifier": {"dropout": 0.4}}.get(name, {"dropout": 0.4, "ema": 0.5})
+    )
+
+
+@pytest.fixture(scope="module")
+def stopped_and_resumed(digits, tmp_path_factory):
+    """Of each model a checkpoint after two of its epochs, and one that a new process has made of it after all four."""
+    place = tmp_path_factory.mktemp("resumed")
+    for name in NAMES:
+        stopped = Training(a_trial_with_state(name), digits)
+        stopped.epoch()
+        stopped.epoch()
+        stopped.save(place / f"{name}_stopped.npz")
+    code = textwrap.dedent(RESUME.format(tests=str(Path(__file__).parent)))
+    subprocess.run([sys.executable, "-c", code], cwd=place, check=True, capture_output=True)
+    return place
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_trial_resumed_in_a_new_process_ends_as_one_that_never_stopped(name, digits, tmp_path):
-    model = {"conv_autoencoder": {}, "classifier": {"dropout": 0.4}}.get(name, {"dropout": 0.4, "ema": 0.5})
-    arguments = f"model={model}"
-    trial = a_trial(name, model=model)
-    whole, stopped = Training(trial, digits), None
+def test_a_trial_resumed_in_a_new_process_ends_as_one_that_never_stopped(name, digits, stopped_and_resumed):
+    whole = Training(a_trial_with_state(name), digits)
     for _ in range(4):
         whole.epoch()
-    stopped = Training(trial, digits)
-    stopped.epoch()
-    stopped.epoch()
-    stopped.save(tmp_path / "stopped.npz")
-    tests = str(__import__("pathlib").Path(__file__).parent)
-    code = RESUME.format(name=name, arguments=arguments, checkpoint=str(tmp_path / "stopped.npz"), tests=tests)
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True)
-    stopped.restore(tmp_path / "resumed.npz")
+    stopped = Training(whole.trial, digits)
+    stopped.restore(stopped_and_resumed / f"{name}_resumed.npz")
     ours, theirs = variables(stopped), variables(whole)
     assert len(ours) == len(theirs)
     for resumed, undisturbed in zip(ours, theirs, strict=True):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # What has room on a terminal.
 COLUMNS = ["study", "trial_id", "encoder", "population", "features", "reducer", "clusterer", "metric", "value",
-             "n_images"]  # fmt: skip
+           "n_images"]  # fmt: skip
 Folders = Annotated[list[Path], typer.Argument(help="Results folders.", show_default=False)]
 
 
