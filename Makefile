@@ -3,13 +3,16 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-long lint clean
 
 demo: .venv/installed
 	.venv/bin/raymnist run quickstart
 
 test: .venv/installed-test
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -m "not long"
+
+test-long: .venv/installed-test
+	.venv/bin/python -m pytest -m long
 
 lint: .venv/installed-test
 	.venv/bin/ruff check .

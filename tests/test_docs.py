@@ -52,7 +52,7 @@ def workplace(tmp_path_factory):
 @pytest.mark.parametrize(
     "line",
     [
-        pytest.param(line, marks=needs_mnist if "real_vs_fake_small" in line else ())
+        pytest.param(line, marks=[needs_mnist, pytest.mark.long] if "real_vs_fake_small" in line else ())
         for page in PAGES
         for line in dict.fromkeys(commands(page))
         if line.startswith("raymnist ")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import pytest
 from conftest import HAS_MNIST
 from matplotlib.image import imread
 from nbclient import NotebookClient
@@ -13,6 +14,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.long
 def test_the_notebook_runs_and_shows_fakes_and_the_scatter(tmp_path):
     """Beside a copy, as it writes results to the folder above; with few images, and digits where there is no MNIST."""
     dataset = "mnist" if HAS_MNIST else "digits"

@@ -131,6 +131,7 @@ def aside():
         yield {"TMPDIR": place, "RAY_TMPDIR": tempfile.gettempdir()}
 
 
+@pytest.mark.long
 def test_a_run_that_was_ended_midway_twice_goes_on_to_the_same_table(tiny_file, tiny_run, tmp_path, aside):
     """Each signal comes with a look at a GAN, when its trial has a checkpoint and no end."""
     words = [sys.executable, "-m", "raymnist", "run", str(tiny_file), "--results", str(tmp_path / "stopped")]

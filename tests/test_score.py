@@ -174,6 +174,7 @@ evaluation:
 """
 
 
+@pytest.mark.long
 def test_the_scores_are_the_same_on_several_nodes(tiny_run, tmp_path):
     (tmp_path / "experiment.yaml").write_text(EVALUATION)
     (tmp_path / "generator.keras").write_bytes((tiny_run.best("gan").path / "model.keras").read_bytes())
