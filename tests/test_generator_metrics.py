@@ -114,6 +114,28 @@ def test_the_intervals_of_neighbourhoods_are_as_wide_as_the_scores_vary():
         assert 0.7 < np.mean(errors) / np.std([e.value for e in estimates]) < 2, name
 
 
+def test_each_half_is_scored_as_a_set_of_its_own(rng, monkeypatch):
+    chosen, values = [], []
+    halves, estimate = manifolds._halves, manifolds._estimate
+    monkeypatch.setattr(manifolds, "_halves", lambda *given: chosen.append(halves(*given)) or chosen[-1])
+    monkeypatch.setattr(
+        manifolds, "_estimate", lambda *given, **more: values.append(given[0]) or estimate(*given, **more)
+    )
+    real, fake = two_sets(rng)
+    manifold(real, fake, seed=0, halves=5)
+    precision, recall, density, coverage, same_kind = values
+    for number, (of_real, of_fake) in enumerate(zip(*chosen, strict=True)):
+        half, other = real[of_real], fake[of_fake]
+        of_three, of_five = (compute_prdc(half, other, nearest_k=k) for k in (3, 5))
+        assert precision[number] == pytest.approx(of_three["precision"], abs=0.01)
+        assert recall[number] == pytest.approx(of_three["recall"], abs=0.01)
+        assert density[number] == pytest.approx(of_five["density"], abs=0.01)
+        assert coverage[number] == pytest.approx(of_five["coverage"], abs=0.01)
+        points, kind = np.concatenate([half, other]), np.repeat([0, 1], [len(half), len(other)])
+        found = NearestNeighbors(n_neighbors=2).fit(points).kneighbors(points, return_distance=False)[:, 1]
+        assert same_kind[number] == pytest.approx((kind[found] == kind).mean(), abs=0.01)
+
+
 def test_nearest_neighbours_are_those_of_scikit_learn(rng, monkeypatch):
     monkeypatch.setattr(neighbours, "BLOCK", 10_000)  # several blocks, the last of fewer rows
     points, others = rng.normal(size=(330, 5)), rng.normal(size=(200, 5))
@@ -195,7 +217,7 @@ def test_authpct_is_worked_by_hand():
     training = np.array([[0.0], [1.0], [3.0], [10.0]])  # own distances 1, 1, 2, 7
     own = own_distances(training)
     np.testing.assert_allclose(own, [1, 1, 4, 49])
-    fake = np.array([[0.0], [-2.0], [5.5], [12.0]])  # a copy, 2 from 0, 2.5 from 3, 2 from 10
+    fake = np.array([[12.0], [0.0], [-2.0], [5.5]])  # 2 from 10, a copy, 2 from 0, 2.5 from 3
     assert authpct(nearest_training(fake, training), own).value == 50
 
 
@@ -219,6 +241,8 @@ def test_c2st_cannot_tell_one_distribution_from_itself_but_from_another_spread(r
     assert same.low < 0.5 < same.high
     assert c2st(real, 1.5 * rng.normal(size=(1500, 8)), seed=0).low > 0.6  # equal means: no line tells them apart
     assert c2st(real, real + 5, seed=0).value == 1
+    few = c2st(rng.normal(size=(400, 200)), rng.normal(size=(400, 200)), seed=0)
+    assert few.low < 0.5 < few.high  # though what it has learned on is told apart
 
 
 def compare(real, fake, training=None, counts=None):

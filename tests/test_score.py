@@ -110,8 +110,9 @@ def test_real_features_and_floor_come_from_the_cache_the_second_time(digits_whol
     np.testing.assert_array_equal(first.real.own, second.real.own)
     (stored,) = (tmp_path / "floors").iterdir()
     stored.write_text(stored.read_text().replace("1", "2"))
-    assert second.floor() != floor  # read, not computed
-    assert reference.reference(digits_whole, "classifier", classifier, extract, 100, 1).floor() != floor
+    changed = second.floor()
+    assert changed != floor  # read, not computed
+    assert reference.reference(digits_whole, "classifier", classifier, extract, 100, 1).floor() not in (floor, changed)
     assert len(calls) == 1
 
 
