@@ -60,14 +60,14 @@ def main() -> None:
     )
     timed(records, "floor from the cache", beside.floor)
     memory = Memory(beside.real.training.points, beside.real.own)
-    score(records, Comparison(beside.test, seen, 0, beside.shares, memory))
+    score(records, Comparison(beside.test, seen, 0, beside.counts, memory))
     records.append({"task": f"{count} beside {count}, whole", "seconds": time.perf_counter() - start})
     if not options.quick:
         large = [
             Features(rng.normal(size=(50_000, 64)).astype(np.float32), rng.normal(size=(50_000, 10)).astype(np.float32))
             for _ in range(2)
         ]
-        score(records, Comparison(*large, 0, np.full(10, 0.1), memory), prefix="50,000: ")
+        score(records, Comparison(*large, 0, np.full(10, 5_000), memory), prefix="50,000: ")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for record in records:
         print(f"{record['task']:40} {record['seconds']:8.2f} s")

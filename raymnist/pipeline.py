@@ -75,6 +75,8 @@ def run(
     experiment, images = prepare(source, set, results, fresh)
     standing = Standing.read(experiment, images, Folder(Path(results) / experiment.name), fresh)
     if standing.is_complete():
+        for name in experiment.studies:
+            _keep_classifier(name, standing, Terminal(sys.stdout), is_new=False)
         Terminal(sys.stdout).say(f"{experiment.name} is complete in {standing.folder.path}; nothing to do")
         found = Results(standing.folder.path)
         return found if found.folder.is_complete("report", _report_key(found)) else draw(found.folder)
@@ -155,10 +157,19 @@ def _train(name: str, standing: Standing, request: Request, terminal: Terminal) 
         target.add_seconds(name, time.perf_counter() - start)
         standing = standing.reread(name)
     write_tables(standing.all_outcomes, target)
-    best = best_of(standing.outcomes[name])
-    if to_train and best and MODELS[study.model["name"]].kind == "classifier":
-        terminal.say(f"{name}: {features.keep(best.path / 'model.keras', standing.images)}")
+    _keep_classifier(name, standing, terminal, is_new=bool(to_train))
     return standing
+
+
+def _keep_classifier(name: str, standing: Standing, terminal: Terminal, is_new: bool) -> None:
+    """Keep a study's best classifier for scores, where it was just trained, or where there is none yet or any more."""
+    best = best_of(standing.outcomes[name])
+    if (
+        best
+        and MODELS[best.trial.model["name"]].kind == "classifier"
+        and (is_new or not features.find(standing.images))
+    ):
+        terminal.say(f"{name}: {features.keep(best.path / 'model.keras', standing.images)}")
 
 
 def draw(target: Folder) -> Results:

@@ -377,6 +377,16 @@ def test_what_unlabelled_data_cannot_do_is_refused(sets, line, tmp_path):
         prepare(SHORTEST, tmp_path, {"dataset": str(tmp_path / "plain.npz"), **searched, **sets})
 
 
+def test_clusters_of_as_many_images_are_no_objective(tmp_path):
+    study = {"model": {"name": "conv_autoencoder", "latent_dim": {"choice": [2, 3]}}, "train": {"batch_size": 8}}
+    sets = {"dataset": {"name": "digits", "limit": 100}, "studies": {"a": study}}
+    with pytest.raises(
+        InputError, match=r"a\.sweep\.metric: silhouette needs more .* than the 10 clusters, received 10"
+    ):
+        prepare(SHORTEST, tmp_path, {**sets, "studies.a.sweep": {"metric": "silhouette"}})
+    prepare(SHORTEST, tmp_path, {**sets, "dataset.limit": 110, "studies.a.sweep": {"metric": "silhouette"}})
+
+
 def test_the_objective_of_a_gan_is_fid_where_a_classifier_exists(tmp_path):
     searched = {"studies.gan.train.batch_size": {"choice": [8, 16]}, "studies.gan.sweep.trials": 2}
     assert prepare(SHORTEST, tmp_path, searched).studies["gan"].sweep.metric == "fid"

@@ -189,7 +189,7 @@ def test_none_of_so_many_is_not_certainly_none(rng):
     """As where every fake is noise: Wilson's interval, not one without width."""
     apart = manifold(rng.normal(size=(100, 4)), rng.normal(size=(100, 4)) + 50, seed=0)
     wilson = scipy.stats.binomtest(0, 100).proportion_ci(method="wilson")
-    for score in (apart.precision, apart.recall, apart.coverage):
+    for score in (apart.precision, apart.recall, apart.coverage, apart.density):
         assert (score.value, score.low) == (0, 0)
         assert score.high == pytest.approx(wilson.high, abs=1e-6)
     assert apart.c2st_1nn.value == 1 > apart.c2st_1nn.low > 0.97
@@ -219,6 +219,15 @@ def test_authpct_is_worked_by_hand():
     np.testing.assert_allclose(own, [1, 1, 4, 49])
     fake = np.array([[12.0], [0.0], [-2.0], [5.5]])  # 2 from 10, a copy, 2 from 0, 2.5 from 3
     assert authpct(nearest_training(fake, training), own).value == 50
+
+
+def test_copies_of_images_that_are_there_twice_are_no_authentic_ones(rng):
+    training = np.repeat(rng.normal(size=(40, 64)).astype(np.float32), 2, axis=0)
+    own = own_distances(training)
+    assert not own.any()
+    found = nearest_training(training[::2], training)
+    assert not found.squares.any()
+    assert authpct(found, own).value == 0
 
 
 def test_a_share_has_wilsons_interval():

@@ -16,6 +16,7 @@ from matplotlib.image import imread
 
 import raymnist
 from raymnist import datasets, experiment_file, folder, pipeline
+from raymnist.cli.look import print_leaderboard
 from raymnist.config import Dataset
 from raymnist.errors import InputError
 from raymnist.metrics import GENERATOR_METRICS
@@ -45,7 +46,8 @@ def test_a_run_leaves_what_the_contract_names(tiny_run):
     assert len(tiny_run.trials) == 4
     assert set(tiny_run.trials["status"]) == {"finished"}
     assert {"latent_dim", "learning_rate", "best_val_loss", "best_fid"} <= set(tiny_run.trials.columns)
-    assert tiny_run.history.groupby("trial_id").size().to_dict() == dict.fromkeys(tiny_run.trials["trial_id"], 2)
+    epochs = tiny_run.history.groupby("trial_id").size().to_dict()
+    assert epochs == {"autoencoder-00": 2, "autoencoder-01": 2, "gan-00": 6, "gan-01": 6}
 
 
 def test_the_log_has_rays_statistics_and_the_lines_of_the_run(tiny_run):
@@ -59,8 +61,8 @@ def test_the_autoencoder_reports_both_losses_and_the_gan_its_game(tiny_run):
     assert autoencoder[["loss", "val_loss"]].notna().all(axis=None)
     gan = tiny_run.best("gan").history
     assert gan[["discriminator_loss", "generator_loss", "accuracy_real", "accuracy_fake"]].notna().all(axis=None)
-    assert gan["frechet_pixels"].notna().tolist() == [False, True]
-    assert gan["fid"].notna().tolist() == [False, True]
+    for score in ("fid", "frechet_pixels"):  # at every second epoch
+        assert gan[score].notna().tolist() == [False, True] * 3
 
 
 def test_the_same_command_again_does_nothing_and_says_so(tiny_file, copied, capsys):
@@ -366,7 +368,26 @@ def test_a_folder_keeps_the_classifier_that_it_began_with(tiny_run, ray_session,
     assert fresh.folder.classifier.read_bytes() == (features.WEIGHTS / "digits.keras").read_bytes()
 
 
-def test_an_encoder_chosen_by_labels_is_marked_as_supervised(tiny_file, ray_session, tmp_path):
+def test_a_classifier_is_kept_for_its_data_set_again_where_it_is_gone(ray_session, tmp_path, monkeypatch, capsys):
+    whole = datasets.load_digits()
+    np.savez(
+        tmp_path / "d.npz", x_train=whole.x_train[200::-1], y_train=whole.y_train[200::-1], x_test=whole.x_test[:60],
+        y_test=whole.y_test[:60],
+    )  # fmt: skip
+    monkeypatch.setenv("RAYMNIST_CACHE", str(tmp_path / "cache"))
+    sweep = {"trials": 1, "metric": "val_accuracy"}
+    train = {"epochs": 1, "batch_size": {"choice": [32]}}
+    sets = {"dataset": str(tmp_path / "d.npz"), "studies.classifier": {"model": "classifier", "train": train}}
+    for _ in range(2):
+        results = raymnist.run("classifier", {**sets, "studies.classifier.sweep": sweep}, results=tmp_path)
+        assert "classifier: kept for scores in" in capsys.readouterr().out
+        assert results.best("classifier").config.metric == "val_accuracy"
+        kept = features.find(datasets.load(Dataset(name=str(tmp_path / "d.npz"))))
+        assert kept.data == (results.best("classifier").path / "model.keras").read_bytes()
+        shutil.rmtree(tmp_path / "cache")
+
+
+def test_an_encoder_chosen_by_labels_is_marked_as_supervised(tiny_file, tiny_run, tmp_path, capsys):
     study = {
         "model": {"name": "conv_autoencoder", "latent_dim": {"choice": [2, 3]}, "filters": 2},
         "train": {"epochs": 1, "batch_size": 64},
@@ -379,6 +400,8 @@ def test_an_encoder_chosen_by_labels_is_marked_as_supervised(tiny_file, ray_sess
     assert (table.loc["classifier", "selection"] == "").all()  # which no study has chosen
     assert table.loc[("classifier", "ari"), "value"] > 0.8 > table.loc[("code", "ari"), "value"]
     assert results.leaderboard["objective"].to_list() == ["ari (supervised)"]
+    print_leaderboard([results, tiny_run])
+    assert re.findall("scored on [a-z]+", capsys.readouterr().out) == ["scored on classifier"]  # the GAN alone
 
 
 @pytest.fixture

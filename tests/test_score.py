@@ -1,14 +1,17 @@
 """`raymnist score` and the evaluation's scores: the rows, the floor, the cache, and the same on several nodes."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import needs_mnist
 
 import raymnist
 from raymnist import datasets
@@ -125,6 +128,11 @@ def test_a_cache_that_cannot_be_used_is_done_without(digits_whole, tmp_path, mon
     stored.write_bytes(stored.read_bytes()[:1000])  # truncated
     again = reference.reference(digits_whole, "classifier", classifier, classify, 60, 0)
     np.testing.assert_array_equal(again.test.points, expected.test.points)
+    floor = expected.floor()
+    (kept,) = (tmp_path / "floors").iterdir()
+    for damaged in ("", "[1]", '{"fid": 1}'):
+        kept.write_text(damaged)
+        assert again.floor() == floor
     monkeypatch.setenv("RAYMNIST_CACHE", "/proc/nowhere")
     again = reference.reference(digits_whole, "classifier", classifier, classify, 60, 0)
     assert again.floor() == expected.floor()
@@ -181,10 +189,22 @@ def test_the_scores_are_the_same_on_several_nodes(tiny_run, tmp_path):
     (tmp_path / "generator.keras").write_bytes((tiny_run.best("gan").path / "model.keras").read_bytes())
     one = raymnist.run(tmp_path / "experiment.yaml", results=tmp_path / "one").table
     code = textwrap.dedent(ON_NODES)
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    alone = os.environ | {"RAYMNIST_CACHE": str(tmp_path / "cache")}  # so that all of it is computed there too
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=alone, check=True, capture_output=True, timeout=300)
     three = raymnist.open(tmp_path / "three" / "scored").table
     assert set(GENERATOR_METRICS) - {"fid_infinity"} <= set(one["metric"])
     pd.testing.assert_frame_equal(one, three, rtol=1e-6)
+
+
+@needs_mnist
+@pytest.mark.long
+def test_the_benchmark_of_the_scores_runs(tmp_path):
+    """Nothing else would notice if it did not."""
+    script = Path(__file__).parent.parent / "benchmarks" / "scores.py"
+    words = [sys.executable, script, "--quick", "--json", tmp_path / "b.json"]
+    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    tasks = {record["task"] for record in json.loads((tmp_path / "b.json").read_text())}
+    assert set(GENERATOR_METRICS) | {"features of 2000 images", "all scores with intervals"} <= tasks
 
 
 def test_a_limit_changes_what_is_compared(digits, tmp_path, monkeypatch):

@@ -92,6 +92,8 @@ def test_fid_as_an_objective_is_that_of_fixed_noise_and_the_first_validation_ima
         training.epoch()
     assert ["fid" in row for row in training.history] == [False, True, True]
     assert training.best["fid"] == min(row.get("fid", np.inf) for row in training.history)
+    first = digits_whole.class_counts(digits_whole.validation_labels[:90])
+    np.testing.assert_array_equal(training.judge.counts, first)
     classify = classifier.open()
     real, fake = classify(digits_whole.validation[:90]).points, classify(training.generate(90)).points
     formula = frechet_distance(*moments(fake), *moments(real))

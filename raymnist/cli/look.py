@@ -86,13 +86,14 @@ def print_leaderboard(results: Iterable[Results]) -> None:
 
     results = list(results)
     board = pd.concat([one.leaderboard.assign(experiment=one.experiment.name) for one in results], ignore_index=True)
+    board["scored_on"] = board["scored_on"].fillna("") if "scored_on" in board else ""
     lines = [
         [
             line["experiment"] if len(results) > 1 else "",
             line["best"],
             *line["settings"].split(", "),
             *([f"{line['objective']} {line['value']:.4g}", f"at epoch {line['epoch']}"] if line["objective"] else []),
-            f"scored on {line['scored_on']}" if line.get("scored_on") else "",
+            f"scored on {line['scored_on']}" if line["scored_on"] else "",
         ]
         for line in board.to_dict("records")
     ]

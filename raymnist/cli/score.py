@@ -23,7 +23,7 @@ def score(
     source: Source,
     dataset: Annotated[str, typer.Option(help="Whose test images to compare with.")],
     count: Annotated[int, typer.Option("-n", min=50, help="How many images, at most as many as test images.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise and of every draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the noise and of every draw.")] = 0,
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the rows there too.")] = None,
     output_range: Annotated[
         tuple[float, float] | None,

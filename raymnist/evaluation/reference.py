@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import zipfile
 from collections.abc import Callable
@@ -74,9 +75,10 @@ class Reference:
         Kept in the cache, where a classifier gave the features.
         """
         path = cache() / "floors" / f"{folder.key_of(self.key, len(self.test), self.seed)}.json"
-        stored = folder.read_json(path) if self.classifier else None
-        if stored is not None:
-            return {name: Estimate(**estimate) for name, estimate in stored.items()}
+        if self.classifier:
+            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # none there, or a damaged one
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                return {name: Estimate(**estimate) for name, estimate in stored.items()}
         rows = np.random.default_rng(self.seed).permutation(len(self.real.training))[: len(self.test)]
         sample = Comparison(self.test, self.real.training[rows], self.seed, self.counts)
         unseen = Comparison(self.test, self.test, self.seed, memory=Memory(self.real.training.points, self.real.own))

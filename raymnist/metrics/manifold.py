@@ -76,7 +76,7 @@ def manifold(real: Points, fake: Points, seed: int, halves: int = HALVES) -> Man
     return Manifold(
         precision=_share(found.precise.sum(1) / sizes, len(fake)),
         recall=_share(found.recalled.sum(1) / in_real.sum(1), len(real)),
-        density=_estimate(found.balls / (OF_DENSITY * sizes)),
+        density=_share(found.balls / (OF_DENSITY * sizes), len(fake), most=np.inf),
         coverage=_share(found.covered.sum(1) / in_real.sum(1), len(real)),
         c2st_1nn=_share(_same_kind(real, fake, of_real, of_fake, in_real, in_fake), len(real) + len(fake)),
     )
@@ -165,7 +165,7 @@ def _same_kind(
     return shares
 
 
-def _estimate(values: NDArray[np.float64], most: float = np.inf) -> Estimate:
+def _estimate(values: NDArray[np.float64], most: float) -> Estimate:
     """Take the first value, of all points, with the deviation of the others, of halves, around their mean."""
     value = float(values[0])
     if len(values) == 1:
@@ -173,10 +173,10 @@ def _estimate(values: NDArray[np.float64], most: float = np.inf) -> Estimate:
     return normal(value, float(values[1:].std(ddof=1)), least=0, most=most)
 
 
-def _share(values: NDArray[np.float64], images: int) -> Estimate:
-    """The same for a share of so many images; where it is 0 or 1 and the halves agree, no narrower than Wilson's."""
-    estimate = _estimate(values, most=1)
-    if estimate.value not in (0, 1) or len(values) == 1:
+def _share(values: NDArray[np.float64], images: int, most: float = 1) -> Estimate:
+    """The same for a share of so many images; where it is 0 or `most`, no narrower than Wilson's."""
+    estimate = _estimate(values, most)
+    if estimate.value not in (0, most) or len(values) == 1:
         return estimate
-    wilson = share(np.full(images, estimate.value == 1))
+    wilson = share(np.full(images, estimate.value == most))
     return Estimate(estimate.value, min(estimate.low, wilson.low), max(estimate.high, wilson.high))

@@ -14,12 +14,20 @@ Points = NDArray[np.floating]
 def nearest_training(fake: Points, training: Points) -> Nearest:
     """Find the nearest of the training images [m, d] for each fake [n, d]."""
     centre = training.mean(0)
-    return nearest(fake - centre, training - centre, 1)
+    return _without_rounding(nearest(fake - centre, training - centre, 1), fake - centre)
 
 
 def own_distances(training: Points) -> Points:
     """Compute each training image's squared distance to the nearest other one: [m] of [m, d]."""
-    return nearest(training - training.mean(0), None, 1).squares[:, 0]
+    centred = training - training.mean(0)
+    return _without_rounding(nearest(centred, None, 1), centred).squares[:, 0]
+
+
+def _without_rounding(found: Nearest, points: Points) -> Nearest:
+    """Put copies at distance 0, which |x|^2 + |y|^2 - 2xy misses by some units in the last place of |x|^2."""
+    squares = found.squares
+    least = 64 * np.finfo(squares.dtype).eps * np.einsum("ij,ij->i", points, points)[:, np.newaxis]
+    return Nearest(found.places, np.where(squares < least, 0, squares).astype(squares.dtype))
 
 
 def authpct(found: Nearest, own: Points) -> Estimate:

@@ -16,7 +16,9 @@ from raymnist.errors import InputError
 from raymnist.metrics import Features
 from raymnist.models import networks, saved
 
-TRAIN_ONE = "`raymnist run classifier --set dataset=... --set name=...` trains one"  # for messages
+TRAIN_ONE = (  # for messages
+    "`raymnist run classifier --set dataset=... --set name=...` trains one, and --fresh makes a results folder use it"
+)
 WEIGHTS = Path(__file__).parent / "weights"
 
 # The classifiers that come with the project, by the SHA-256 of the data set that each was trained on: the file in
@@ -89,18 +91,26 @@ def find(images: Images) -> ClassifierFile | None:
         if file.sha256 != sha256:
             raise InputError(f"{WEIGHTS / name}: expected the SHA-256 {sha256}, received {file.sha256}")
         return file
-    path = _kept(images)
-    return ClassifierFile.read(path) if path.is_file() else None
+    try:
+        return ClassifierFile.read(_kept(images))
+    except OSError:  # none there, or none that may be read
+        return None
 
 
 def keep(network: Path, images: Images) -> str:
-    """Keep a trained classifier for the scores of its data set, unless it is not fit or not needed; says which."""
+    """Keep a trained classifier for the scores of its data set, in the place of an earlier one; says where, or why not.
+
+    One that has seen a part of the data set is not fit for it, and one that comes with the project is not replaced.
+    """
     if images.sha256 != images.whole_sha256:
         return "not kept for scores, as it saw a part of the data set"
     if images.whole_sha256 in BUNDLED:
         return "not kept for scores, as one for this data set comes with the project"
-    with folder.replacing(_kept(images)) as draft:
-        draft.write_bytes(network.read_bytes())
+    try:
+        with folder.replacing(_kept(images)) as draft:
+            draft.write_bytes(network.read_bytes())
+    except OSError as error:
+        return f"not kept for scores in {_kept(images)}: {error.strerror}"
     return f"kept for scores in {_kept(images)}"
 
 

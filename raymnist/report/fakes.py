@@ -32,7 +32,7 @@ def nearest_training_images(results: Results) -> Iterator[tuple[str, str, Figure
                 for line, pixels in enumerate((row.fake_pixels, row.training_pixels)):
                     picture = np.asarray(pixels, np.uint8).reshape(shape)
                     panels[2 * part + line, column].imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
-                panels[2 * part, column].set_title(f"{ratio:.2f}", fontsize=9)
+                panels[2 * part, column].set_title(f"{ratio:.2f}" if ratio < 1000 else "> 1000", fontsize=9)
             for line, text in enumerate((title, "nearest training")):
                 panels[2 * part + line, 0].text(
                     -0.25, 0.5, text, rotation=90, ha="center", va="center", fontsize=9,
@@ -40,7 +40,7 @@ def nearest_training_images(results: Results) -> Iterator[tuple[str, str, Figure
                 )  # fmt: skip
         caption = (
             f"fakes of {trial_id} above their nearest training images: the first ten, and the ten most like a training "
-            "image; the number is the distance over that image's own distance to its nearest other, near 0 for copies"
+            "image; the number is the features' distance over that image's own to its nearest other, near 0 for copies"
         )
         yield f"nearest_{trial_id}", caption, figure
 

@@ -34,7 +34,7 @@ def check(metric: str, kind: type[Model], scored: Scored, where: str) -> None:
     """Check that a model can be ranked by a metric; raises InputError, which names the key `where`."""
     scores = [name for name, score in GENERATOR_METRICS.items() if score.is_objective]
     clusterings = [name for name, score in CLUSTERING_METRICS.items() if score.needs in ("points", "labels")]
-    of_kind = {"generator": scores, "autoencoder": clusterings, "classifier": []}[kind.kind]
+    of_kind = {"generator": scores, "autoencoder": clusterings, "classifier": ["val_accuracy"]}[kind.kind]
     known = [*dict.fromkeys((kind.objective, *kind.reports)), *of_kind]
     if metric not in known:
         wrong = f"{metric} is no objective of this model" if metric in METRICS else f"unknown metric {metric!r}"

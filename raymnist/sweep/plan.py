@@ -101,6 +101,13 @@ def check_images(name: str, study: Study, images: Images) -> None:
     """Check that a resolved study's batch sizes and model fit the data set; raises InputError."""
     if MODELS[study.model["name"]].kind == "classifier" and images.train_labels is None:
         raise InputError(f"studies.{name}.model: classifier needs labels, and the data set {images.name} has none")
+    if study.sweep and study.sweep.metric in CLUSTERING_METRICS:
+        count = min(study.sweep.images, len(images.validation))
+        if count <= images.classes:
+            raise InputError(
+                f"studies.{name}.sweep.metric: {study.sweep.metric} needs more validation images than the "
+                f"{images.classes} clusters, received {count}"
+            )
     for values in search_space.corners(study.domains) if study.domains else [{}]:
         batch_size = _concrete(study, values, f"studies.{name}")[1].batch_size
         if batch_size > len(images.train):

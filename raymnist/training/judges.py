@@ -33,7 +33,7 @@ class FakesJudge:
             raise ValueError(f"{trial.metric}: expected a classifier and labels, received none")
         self.classify = classifier.open()
         self.real = self.classify(images.validation[: trial.images])
-        self.counts = images.class_counts(images.validation_labels)
+        self.counts = images.class_counts(images.validation_labels[: trial.images])
 
     def __call__(self, fakes: Pixels) -> Scores:
         """Score uint8 fakes [n, H, W, C]."""
