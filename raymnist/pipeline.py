@@ -164,12 +164,11 @@ def _train(name: str, standing: Standing, request: Request, terminal: Terminal) 
 def _keep_classifier(name: str, standing: Standing, terminal: Terminal, is_new: bool) -> None:
     """Keep a study's best classifier for scores, where it was just trained, or where there is none yet or any more."""
     best = best_of(standing.outcomes[name])
-    if (
-        best
-        and MODELS[best.trial.model["name"]].kind == "classifier"
-        and (is_new or not features.find(standing.images))
-    ):
-        terminal.say(f"{name}: {features.keep(best.path / 'model.keras', standing.images)}")
+    if not best or not best.best or MODELS[best.trial.model["name"]].kind != "classifier":
+        return
+    if is_new or not features.find(standing.images):
+        said = features.keep(best.path / "model.keras", standing.images)
+        terminal.say(f"{name}: {said} (val_accuracy {best.best['val_accuracy']:.4g})")
 
 
 def draw(target: Folder) -> Results:

@@ -57,6 +57,7 @@ def test_fewer_images_than_asked_for_are_compared_with_as_many(digits_whole, tmp
     status, out, _ = command("score", tmp_path / "few.npz", "--dataset", "digits", "-n", 200)
     assert status == 0
     assert "n 70" in out
+    assert "scored 70 images, as there are no more" in out
 
 
 def test_data_without_labels_is_scored_on_pixel_components(digits_whole, tmp_path, command):
@@ -80,7 +81,7 @@ def test_data_without_labels_is_scored_on_pixel_components(digits_whole, tmp_pat
         (["x.txt"], "x.txt: expected a generator .keras or .h5 or .hdf5, or images .npz"),
         (["other_key.npz"], "other_key.npz: expected images under the key x, received y"),
         (["small.npz"], r"small.npz: expected images \(28, 28, 1\), as those of the data set, received \(8, 8, 1\)"),
-        (["few.npz"], "few.npz: expected at least 50 images"),
+        (["few.npz"], "few.npz: expected at least 50 images, received 20"),
         (["few.npz", "--output-range", "0", "1"], "--output-range: belongs to a generator"),
         (["few.npz", "--json", "no/where.json"], "--json: expected a file to write in a folder that is there"),
     ],
@@ -93,6 +94,22 @@ def test_wrong_input_is_one_line(arguments, message, tmp_path, command, monkeypa
     status, _, err = command("score", *arguments, "--dataset", "digits")
     assert (status, err.count("\n")) == (2, 1)
     assert re.search(message, err)
+
+
+def test_a_classifier_that_does_not_know_the_data_is_doubted(digits_whole, tmp_path, command, monkeypatch):
+    monkeypatch.setenv("RAYMNIST_CACHE", str(tmp_path / "cache"))
+    np.savez(tmp_path / "x.npz", x=digits_whole.train[:100])
+    for shift, doubted in ((0, False), (1, True)):  # with the right labels, and with wrong ones
+        labels = [
+            (digits_whole.classes_of(part) + shift) % 10
+            for part in (digits_whole.train_labels, digits_whole.test_labels)
+        ]
+        data = {"x_train": digits_whole.train, "x_test": digits_whole.test, "y_train": labels[0], "y_test": labels[1]}
+        np.savez(tmp_path / "d.npz", **data)
+        features.keep(features.WEIGHTS / "digits.keras", datasets.load(Dataset(name=str(tmp_path / "d.npz"))))
+        status, out, _ = command("score", tmp_path / "x.npz", "--dataset", tmp_path / "d.npz", "-n", 100)
+        assert status == 0
+        assert ("warning: the classifier tells 0% of the test images right" in out) == doubted
 
 
 def test_real_features_and_floor_come_from_the_cache_the_second_time(digits_whole, tmp_path, monkeypatch):

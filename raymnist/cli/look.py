@@ -81,7 +81,7 @@ def list_parts(
 
 
 def print_leaderboard(results: Iterable[Results]) -> None:
-    """Print the leaderboards as one table, compact enough for 80 columns, and where the reports are."""
+    """Print the leaderboards as one table, and where the reports are."""
     import pandas as pd
 
     results = list(results)

@@ -40,10 +40,14 @@ def score(
         raise InputError(f"--json: expected a file to write in a folder that is there, received {json_}")
     images = datasets.load(Dataset(name=dataset))
     with logging_to(Path(os.devnull)):  # TensorFlow's greetings
-        rows = _rows(source, images, count, seed, output_range)
+        rows, doubt = _rows(source, images, count, seed, output_range)
     if rows[0]["features"] == "pixels":
         typer.echo(f"no classifier of {dataset}: scored on principal components of pixels")
+    if rows[0]["n_images"] < count:
+        typer.echo(f"scored {rows[0]['n_images']} images, as there are no more")
     print_scores(rows)
+    if doubt:
+        typer.echo(doubt)
     if json_:
         try:
             json_.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
@@ -54,23 +58,26 @@ def score(
 
 def _rows(
     source: Path, images: Images, count: int, seed: int, output_range: tuple[float, float] | None
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], str]:
+    """Compute the rows of the table, and a warning or nothing."""
     from raymnist.evaluation import generator_scores
     from raymnist.evaluation.reference import flat, most_scored, reference
     from raymnist.models import features
 
     count = most_scored(images, count)
     fakes = _fakes(source, images, count, seed, output_range)
-    if min(count, len(fakes)) < generator_scores.LEAST:
-        raise InputError(
-            f"{source}: expected at least {generator_scores.LEAST} images, as many test images and as many training "
-            f"images, received {len(fakes)}, {len(images.test)} and {len(images.train)}"
-        )
+    for where, what, received in (
+        (images.name, "test images", len(images.test)),
+        (images.name, "training images", len(images.train)),
+        (source, "images", len(fakes)),
+    ):
+        if received < generator_scores.LEAST:
+            raise InputError(f"{where}: expected at least {generator_scores.LEAST} {what}, received {received}")
     classifier = features.find(images)
     extract = classifier.open() if classifier else flat
     beside = reference(images, "classifier" if classifier else "pixels", classifier, extract, len(fakes), seed)
     scored = generator_scores.score(beside, source.stem, source.name, extract(fakes))
-    return generator_scores.table_rows(beside, [scored], beside.floor(), encoder="")
+    return generator_scores.table_rows(beside, [scored], beside.floor(), encoder=""), beside.doubt
 
 
 def _fakes(source: Path, images: Images, count: int, seed: int, output_range: tuple[float, float] | None) -> Pixels:

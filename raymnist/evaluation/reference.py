@@ -24,6 +24,7 @@ Scores = dict[str, Estimate]
 Floats = NDArray[np.floating]
 Extract = Callable[[Pixels], Features]
 COMPONENTS = 64  # as many as the classifier has features
+TRUSTED = 0.8  # the accuracy of a classifier below which its scores come with a warning
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Reference:
 
     features: `classifier`, or for data without one the `code` of an autoencoder or `pixels`, on at most 64 principal
         components of the training images. classifier: its SHA-256, or empty.
-    counts: of the classes among these test images, or None. key: stands for the data set and its features.
+    counts: of the classes among these test images, or None. accuracy: the share of them that the classifier tells
+        right, or None. key: stands for the data set and its features.
     """
 
     features: str
@@ -59,8 +61,17 @@ class Reference:
     real: Real
     test: Features
     counts: NDArray[np.int64] | None
+    accuracy: float | None
     seed: int
     key: str
+
+    @property
+    def doubt(self) -> str:
+        """Warn of a classifier that does not know the data set; empty where it does."""
+        if self.accuracy is None or self.accuracy >= TRUSTED:
+            return ""
+        right = f"{self.accuracy:.0%} of the test images right"
+        return f"warning: the classifier tells {right}, and its scores say little; train it for more epochs"
 
     def scores(self, fake: Features) -> tuple[Scores, Comparison]:
         """Score as many fakes as there are test images; those that are not defined are left out."""
@@ -120,9 +131,12 @@ def reference(
             with contextlib.suppress(OSError):  # without a cache they are computed again
                 _write(real, path)
     chosen = test_order(images, seed)[: most_scored(images, count)]
-    labels = images.test_labels
-    counts = images.class_counts(labels[chosen]) if sha256 and labels is not None else None
-    return Reference(features, sha256, real, real.test[chosen], counts, seed, key)
+    test, counts, accuracy = real.test[chosen], None, None
+    if test.logits is not None and images.test_labels is not None:
+        labels = images.test_labels[chosen]
+        counts = images.class_counts(labels)
+        accuracy = float(np.mean(test.logits.argmax(1) == images.classes_of(labels)))
+    return Reference(features, sha256, real, test, counts, accuracy, seed, key)
 
 
 def _compute(images: Images, extract: Extract) -> Real:

@@ -138,9 +138,10 @@ class Stages:
         clusterings = scores.cluster_all(self.evaluation, points, coordinates, self.images.classes, self.seed)
         scores.write_clusters(clusterings, points, self.results.embeddings / "clusters")
         encoder = self.encoder.trial_id if self.encoder else ""
-        rows = scores.score_all(clusterings, points, encoder, self.seed)
+        rows, doubt = scores.score_all(clusterings, points, encoder, self.seed), ""
         if self.scored:
-            rows += self._score_generators()
+            of_generators, doubt = self._score_generators()
+            rows += of_generators
         else:
             self.results.classes.unlink(missing_ok=True)
             folder.remove(self.results.embeddings / "nearest")
@@ -148,10 +149,13 @@ class Stages:
             if row["encoder"] and self.encoder and self.encoder.is_supervised:
                 row["selection"] = SUPERVISED
         folder.write_csv(self.results.table, scores.COLUMNS, rows)
-        return f"clustered and scored them: {len(rows)} rows"
+        return "\n".join(filter(None, (f"clustered and scored them: {len(rows)} rows", doubt)))
 
-    def _score_generators(self) -> list[dict[str, Any]]:
-        """Score each generator on features, in parallel as Ray tasks; writes what the table has no room for."""
+    def _score_generators(self) -> tuple[list[dict[str, Any]], str]:
+        """Score each generator on features, in parallel as Ray tasks; writes what the table has no room for.
+
+        Returns the table's rows, and a warning or nothing.
+        """
         beside = reference(self.images, self.scored_by, self.classifier, self._extract, self.scored, self.seed)
         path = self.results.embeddings / "points"
         points = read_points(path, [self.scored_by], self.scored)
@@ -167,7 +171,7 @@ class Stages:
         shown = [read_pixels(path, of_one[one.copies.rows]) for of_one, one in zip(ids, scored, strict=True)]
         write_nearest(scored, shown, self.images, self.results.embeddings / "nearest")
         write_classes(beside, scored, self.images, self.results.classes)
-        return table_rows(beside, scored, floor, self.encoder.trial_id if self.encoder else "")
+        return table_rows(beside, scored, floor, self.encoder.trial_id if self.encoder else ""), beside.doubt
 
     def _extract(self, pixels: Pixels) -> Features:
         """Compute features of real images as the points are, by Ray Data."""

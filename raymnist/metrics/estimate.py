@@ -24,7 +24,7 @@ class Estimate:
 
 def normal(value: float, standard_error: float, least: float = -math.inf, most: float = math.inf) -> Estimate:
     """Put 1.96 standard errors on both sides of a value, no further than the score reaches."""
-    return Estimate(value, max(least, value - Z * standard_error), min(most, value + Z * standard_error))
+    return Estimate(value, float(max(least, value - Z * standard_error)), float(min(most, value + Z * standard_error)))
 
 
 def share(hits: NDArray[np.bool_], scale: float = 1) -> Estimate:
