@@ -75,9 +75,10 @@ def run(
     experiment, images = prepare(source, set, results, fresh)
     standing = Standing.read(experiment, images, Folder(Path(results) / experiment.name), fresh)
     if standing.is_complete():
+        terminal = Terminal(sys.stdout)
         for name in experiment.studies:
-            _keep_classifier(name, standing, Terminal(sys.stdout), is_new=False)
-        Terminal(sys.stdout).say(f"{experiment.name} is complete in {standing.folder.path}; nothing to do")
+            _keep_classifier(name, standing, terminal, is_new=False)
+        terminal.say(f"{experiment.name} is complete in {standing.folder.path}; nothing to do")
         found = Results(standing.folder.path)
         return found if found.folder.is_complete("report", _report_key(found)) else draw(found.folder)
     with tempfile.TemporaryDirectory(prefix="raymnist-") as scratch, contextlib.ExitStack() as session:
