@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raymnist import lock
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -177,6 +179,14 @@ class Folder:
         self.classes.unlink(missing_ok=True)
         remove(self.embeddings)
 
+    def clear(self) -> None:
+        """Remove everything but the lock; the manifest, by which the folder is known, last."""
+        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == "manifest.json"):
+            if entry.is_dir():
+                remove(entry)
+            elif entry.name != lock.NAME:
+                entry.unlink()
+
     def remove_drafts(self) -> None:
         """Remove what a killed run was writing."""
         for draft in self.path.rglob(".????????-*"):
@@ -188,4 +198,4 @@ class Folder:
     def add_seconds(self, stage: str, seconds: float) -> None:
         """Note seconds that a stage took, beside those of earlier runs."""
         spent = self.manifest.get("seconds", {})
-        self.note(seconds=spent | {stage: round(spent.get(stage, 0) + seconds, 1)})
+        self.note(seconds=spent | {stage: round(spent.get(stage, 0) + seconds, 3)})

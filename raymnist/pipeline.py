@@ -6,28 +6,31 @@ import contextlib
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from raymnist import datasets, experiment_file, folder, provenance
-from raymnist.config import Experiment
+from raymnist import datasets, experiment_file, folder, provenance, studies
+from raymnist.config import Experiment, Study
 from raymnist.datasets import Images
 from raymnist.errors import InputError
 from raymnist.evaluation import choice
 from raymnist.evaluation.embedding import check_generators
 from raymnist.evaluation.stages import scored_images
 from raymnist.folder import Folder
-from raymnist.models import MODELS, features
+from raymnist.lock import locked
+from raymnist.models import features
 from raymnist.results import Results
 from raymnist.standing import Standing, classifier_of, forgets_all, saved_generator
-from raymnist.sweep import plan, resources, search
+from raymnist.sweep import loggers, rules
+from raymnist.sweep.loggers import Logging
 from raymnist.sweep.objective import Scored
-from raymnist.sweep.outcome import best_of, write_tables
-from raymnist.sweep.resources import Request
+from raymnist.sweep.resources import Cluster, Request
 from raymnist.sweep.session import ray_session
 from raymnist.terminal import Terminal, logging_to
+from raymnist.training import checkpoints
 
 
 def prepare(
@@ -42,15 +45,16 @@ def prepare(
     """
     experiment = experiment_file.load(source, sets)
     try:
+        loggers.check(experiment.loggers)
         images = datasets.load(experiment.dataset)
         target = Folder(Path(results) / experiment.name) if results is not None else None
         classifier = classifier_of(target, images, forgets_all(fresh, experiment)) if target else features.find(images)
         scored = Scored.of(images, classifier)
-        studies = {name: plan.resolve(name, study, scored) for name, study in experiment.studies.items()}
+        studies = {name: rules.resolve(name, study, scored) for name, study in experiment.studies.items()}
         experiment = experiment.model_copy(update={"studies": studies})
         experiment = experiment.model_copy(update={"evaluation": choice.resolve(experiment, classifier is not None)})
         for name, study in studies.items():
-            plan.check_images(name, study, images)
+            rules.check_images(name, study, images)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     dataset = experiment.dataset.model_copy(update={"name": images.name})
@@ -77,30 +81,39 @@ def run(
     if standing.is_complete():
         terminal = Terminal(sys.stdout)
         for name in experiment.studies:
-            _keep_classifier(name, standing, terminal, is_new=False)
+            studies.keep_classifier(name, standing, terminal, is_new=False)
         terminal.say(f"{experiment.name} is complete in {standing.folder.path}; nothing to do")
         found = Results(standing.folder.path)
         return found if found.folder.is_complete("report", _report_key(found)) else draw(found.folder)
+    with locked(standing.folder.path) as notice:
+        return _run(Standing.read(experiment, images, standing.folder, fresh), address, notice)
+
+
+def _run(standing: Standing, address: str | None, notice: str) -> Results:
+    """Check what needs Ray, and do what is open."""
     with tempfile.TemporaryDirectory(prefix="raymnist-") as scratch, contextlib.ExitStack() as session:
         start_log = Path(scratch) / "log.txt"
         with logging_to(start_log):
             session.enter_context(ray_session(address, scratch))
-            requests = _requests(experiment)
+            cluster = Cluster.connected()
+            requests = {
+                name: cluster.settle(name, study.resources) for name, study in standing.experiment.studies.items()
+            }
             _check_generators(standing)
+            if standing.experiment.checkpoints.uri:
+                checkpoints.check(standing.experiment.checkpoints.uri)
         standing.forget()
         _begin(standing, requests)
         with logging_to(standing.folder.log) as terminal, session.pop_all():
             print(start_log.read_text(encoding="utf-8"))
-            return _run(standing, requests, terminal)
+            if notice:
+                terminal.say(notice)
+            return _do(standing, requests, terminal)
 
 
 def _begin(standing: Standing, requests: dict[str, Request]) -> None:
     """Write the manifest, by which a folder is known as one of results, and the resolved experiment."""
     experiment, target = standing.experiment, standing.folder
-    try:
-        target.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{target.path}: expected a folder to write to; {error.strerror}") from None
     target.remove_drafts()
     target.note(
         status="running",
@@ -112,6 +125,7 @@ def _begin(standing: Standing, requests: dict[str, Request]) -> None:
         classifier=standing.classifier.sha256 if standing.classifier else "",
         resources={name: asdict(request) for name, request in requests.items()},
         failures=[],
+        checkpoints=_checkpoints(standing),
     )
     if standing.classifier:
         with folder.replacing(target.classifier) as draft:
@@ -119,12 +133,25 @@ def _begin(standing: Standing, requests: dict[str, Request]) -> None:
     folder.write_text(target.experiment, experiment.to_yaml())
 
 
-def _run(standing: Standing, requests: dict[str, Request], terminal: Terminal) -> Results:
+def _checkpoints(standing: Standing) -> dict[str, str] | None:
+    """Choose where the trials' checkpoints lie outside the results folder, and keep to it: in a folder of their own.
+
+    Another results folder of the same name may use the same URI.
+    """
+    uri = standing.experiment.checkpoints.uri
+    noted: dict[str, str] | None = standing.folder.manifest.get("checkpoints")
+    if uri is None or (noted and noted["uri"] == uri):
+        return noted if uri else None
+    return {"uri": uri, "folder": f"{standing.experiment.name}-{uuid.uuid4().hex[:8]}"}
+
+
+def _do(standing: Standing, requests: dict[str, Request], terminal: Terminal) -> Results:
     """Do what is open, with Ray running and the input found right."""
     experiment, target = standing.experiment, standing.folder
+    logging = Logging(experiment.loggers, experiment.name, target, terminal.say)
     try:
         for name in experiment.studies:
-            standing = _train(name, standing, requests[name], terminal)
+            standing = studies.train(name, standing, requests[name], logging, terminal)
         stages = standing.stages()
         if stages:
             stages.run(terminal.say)
@@ -139,37 +166,11 @@ def _run(standing: Standing, requests: dict[str, Request], terminal: Terminal) -
     except BaseException as error:
         target.note(status="failed", failures=[f"{type(error).__name__}: {error}"], finished=provenance.now())
         raise
+    finally:
+        logging.close()
     for failure in standing.failures:
         terminal.say(f"failed: {failure}", problem=True)
     return draw(target)
-
-
-def _train(name: str, standing: Standing, request: Request, terminal: Terminal) -> Standing:
-    """Train a study's open trials, and write the tables of trials; returns how things stand then."""
-    study, outcomes, target = standing.experiment.studies[name], standing.outcomes[name], standing.folder
-    for warning in plan.warnings(name, study):
-        terminal.say(f"warning: {warning}")
-    to_train = [outcome for outcome in outcomes if not outcome.is_ended]
-    if to_train:
-        terminal.say(f"{name}: training {len(to_train)} of {len(outcomes)} trials")
-        start = time.perf_counter()
-        with terminal.epochs(name, sum(outcome.trial.train.epochs for outcome in to_train)) as progress:
-            search.train_open(study, outcomes, standing.images, standing.classifier, target, request, progress)
-        target.add_seconds(name, time.perf_counter() - start)
-        standing = standing.reread(name)
-    write_tables(standing.all_outcomes, target)
-    _keep_classifier(name, standing, terminal, is_new=bool(to_train))
-    return standing
-
-
-def _keep_classifier(name: str, standing: Standing, terminal: Terminal, is_new: bool) -> None:
-    """Keep a study's best classifier for scores, where it was just trained, or where there is none yet or any more."""
-    best = best_of(standing.outcomes[name])
-    if not best or not best.best or MODELS[best.trial.model["name"]].kind != "classifier":
-        return
-    if is_new or not features.find(standing.images):
-        said = features.keep(best.path / "model.keras", standing.images)
-        terminal.say(f"{name}: {said} (val_accuracy {best.best['val_accuracy']:.4g})")
 
 
 def draw(target: Folder) -> Results:
@@ -208,9 +209,11 @@ def dry_run(
         logging_to(Path(scratch) / "log.txt"),
         ray_session(address, scratch),
     ):
-        nodes = resources.node_resources()
-        requests = _requests(experiment)
+        cluster = Cluster.connected()
+        requests = {name: cluster.settle(name, study.resources) for name, study in experiment.studies.items()}
         _check_generators(standing)
+        if experiment.checkpoints.uri:
+            checkpoints.check(experiment.checkpoints.uri)
     lines = [
         f"{experiment.name}: {len(images.train)} training, {len(images.validation)} validation and {len(images.test)} "
         f"test images of {experiment.dataset.name}, {'x'.join(map(str, images.shape))}"
@@ -225,10 +228,11 @@ def dry_run(
         span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
         lines.append(
             f"{name}: {len(trials)} of {len(standing.outcomes[name])} trials of {study.model['name']} x {span} epochs, "
-            f"each on {wanted.cpus:g} CPU and {wanted.gpus:g} GPU, "
-            f"{min(len(trials), resources.at_once(wanted, nodes))} at a time"
+            f"each on {wanted}, {_at_a_time(study, len(trials), cluster.at_once(wanted))} at a time"
         )
-        lines += [f"warning: {line}" for line in plan.warnings(name, study)]
+        if study.confirm:
+            lines.append(f"{name}: then {study.confirm.top} x {study.confirm.seeds} confirmations")
+        lines += [f"warning: {line}" for line in (*rules.warnings(name, study), cluster.warning(name, wanted)) if line]
     evaluation = experiment.evaluation
     if evaluation:
         names = ", ".join(generator.title for generator in evaluation.generators or [])
@@ -240,9 +244,8 @@ def dry_run(
     return lines
 
 
-def _requests(experiment: Experiment) -> dict[str, Request]:
-    nodes = resources.node_resources()
-    return {name: resources.request(name, study.resources, nodes) for name, study in experiment.studies.items()}
+def _at_a_time(study: Study, trials: int, at_once: int) -> int:
+    return min(trials, at_once, study.resources.max_concurrent or at_once)
 
 
 def _check_generators(standing: Standing) -> None:

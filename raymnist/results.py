@@ -96,6 +96,15 @@ class Results:
         """The results table."""
         return _read_csv(self.folder.table)
 
+    @cached_property
+    def averaged(self) -> set[str]:
+        """The confirmations that take part in the means of the leaderboard alone, beside the best that figures show."""
+        found: set[str] = set()
+        for study in self.experiment.studies:
+            chosen = folder.read_json(self.folder.study(study) / "best.json") or {"runs": [], "trial_id": ""}
+            found |= set(chosen["runs"]) - {chosen["trial_id"]}
+        return found
+
     def best(self, study: str) -> Trial:
         """Open the best trial of a study; raises InputError for an unknown study or one without an ended trial."""
         if study not in self.experiment.studies:
@@ -126,40 +135,56 @@ class Results:
         others of this generator's fakes beside real images. Mixing is that of the first space of the evaluation. The
         floor is what real images reach in the place of fakes: mixing of two halves, the other scores of a sample of
         the training images.
+
+        A study with confirmations has a line per confirmed configuration, ranked by the mean of their objective over
+        `n` seeds; the scores of the first are means too. `value_sd`, `fid_sd` and so on are standard deviations.
         """
         lines = []
         for name in self.experiment.studies:
-            chosen = folder.read_json(self.folder.study(name) / "best.json")
-            if chosen is None:
-                continue
-            of_study = self.trials[self.trials["study"] == name]
-            line: dict[str, Any] = {
-                "study": name,
-                "best": chosen["trial_id"],
-                "settings": ", ".join(f"{key} {tables.short(value)}" for key, value in chosen["searched"].items()),
-                "objective": chosen["metric"] + (" (supervised)" if is_supervised(chosen["metric"]) else ""),
-                "value": chosen["value"],
-                "epoch": chosen["epoch"],
-            }
-            line |= self._scores(chosen["trial_id"])
-            lines.append(line | {"trials": len(of_study), "minutes": of_study["seconds"].sum() / 60})
+            lines += self._lines(name)
         evaluation = self.experiment.evaluation
         for generator in (evaluation.generators or []) if evaluation else []:
             if generator.is_file:
                 line = {"study": generator.study, "best": generator.title, "settings": "", "objective": ""}
-                lines.append(line | self._scores(generator.title))
+                lines.append(line | self._scores([generator.title]))
         if any("mixing" in line or "fid" in line for line in lines):
             line = {"study": "floor", "best": "real images", "settings": "", "objective": "", "scored_on": ""}
             lines.append(line | tables.floor_of(self.table))
-        scores = [*tables.CLUSTERED, *tables.COMPARED]
-        first = ["study", "best", "settings", "objective", "value", "epoch", "scored_on"]
+        scores = [f"{name}{part}" for name in (*tables.CLUSTERED, *tables.COMPARED) for part in ("", "_sd")]
+        first = ["study", "best", "settings", "objective", "value", "value_sd", "n", "epoch", "scored_on"]
         board = pd.DataFrame(lines, columns=[*first, *scores, "trials", "minutes"])
-        board = board.astype({"value": float, "epoch": "Int64", "trials": "Int64"})
-        unknown = [name for name in scores if board[name].isna().all()]
-        return board.drop(columns=unknown if board["scored_on"].any() else [*unknown, "scored_on"])
+        board = board.astype({"value": float, "value_sd": float, "n": "Int64", "epoch": "Int64", "trials": "Int64"})
+        unknown = [name for name in ("value_sd", *scores) if board[name].isna().all()]
+        unknown += [] if board["scored_on"].any() else ["scored_on"]
+        return board.drop(columns=unknown + (["n"] if "value_sd" in unknown else []))
 
-    def _scores(self, trial_id: str) -> dict[str, Any]:
-        return {"scored_on": tables.scored_on(self.table, trial_id), **tables.scores_of(self.table, trial_id)}
+    def _lines(self, study: str) -> list[dict[str, Any]]:
+        """Write a study's lines of the leaderboard: each ranked configuration, the first with what it all took."""
+        chosen = folder.read_json(self.folder.study(study) / "best.json")
+        if chosen is None:
+            return []
+        lines: list[dict[str, Any]] = [
+            {
+                "study": study,
+                "best": ranked["trial_id"],
+                "settings": ", ".join(f"{key} {tables.short(value)}" for key, value in ranked["searched"].items()),
+                "objective": chosen["metric"] + (" (supervised)" if is_supervised(chosen["metric"]) else ""),
+                "value": ranked["mean"],
+                "value_sd": ranked["sd"],
+                "n": ranked["n"],
+                "epoch": ranked["epoch"],
+                "scored_on": "",
+            }
+            for ranked in chosen["ranking"]
+        ]
+        of_study = self.trials[self.trials["study"] == study]
+        lines[0] |= self._scores(chosen["runs"])
+        lines[0] |= {"trials": len(of_study), "minutes": of_study["seconds"].sum() / 60}
+        return lines
+
+    def _scores(self, runs: list[str]) -> dict[str, Any]:
+        said = (tables.scored_on(self.table, run) for run in runs)
+        return {"scored_on": next(filter(None, said), ""), **tables.scores_of(self.table, runs)}
 
     def leaderboard_markdown(self) -> str:
         """Write the leaderboard as a Markdown table."""

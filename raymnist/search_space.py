@@ -51,8 +51,8 @@ class Domain:
             return float(np.exp(rng.uniform(math.log(low), math.log(high))))
         if self.kind == "uniform":
             return float(rng.uniform(low, high))
-        first, last = self._steps
-        return self._multiple(min(max(round(rng.uniform(low, high) / self.arguments[2]), first), last))
+        first, last = self.steps
+        return self.multiple(min(max(round(rng.uniform(low, high) / self.arguments[2]), first), last))
 
     def extremes(self) -> tuple[Any, ...]:
         """List values which are all valid settings only if every value of the domain is."""
@@ -60,17 +60,18 @@ class Domain:
             return self.arguments
         low, high = self.arguments[:2]
         if self.kind == "quniform":
-            first, last = self._steps
-            return (self._multiple(first), self._multiple(last))
+            first, last = self.steps
+            return (self.multiple(first), self.multiple(last))
         return (low, high - 1) if self.kind == "randint" else (float(low), float(high))
 
     @property
-    def _steps(self) -> tuple[int, int]:
+    def steps(self) -> tuple[int, int]:
         """The first and last multiple of the step between the bounds, where 0.3 / 0.1 counts as 3."""
         low, high, step = self.arguments
         return math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
 
-    def _multiple(self, count: int) -> int | float:
+    def multiple(self, count: int) -> int | float:
+        """Give the value of so many steps of `quniform`."""
         value = count * self.arguments[2]
         return value if isinstance(value, int) else float(f"{value:.12g}")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from raymnist import experiment_file, folder
+from raymnist import experiment_file, folder, lock
 from raymnist.config import Experiment, Generator
 from raymnist.datasets import Images
 from raymnist.errors import InputError, choices
@@ -18,9 +18,12 @@ from raymnist.folder import Folder, remove
 from raymnist.metrics import is_supervised
 from raymnist.models import features
 from raymnist.models.features import ClassifierFile
-from raymnist.sweep import plan
+from raymnist.sweep import confirm
 from raymnist.sweep.objective import Scored
-from raymnist.sweep.outcome import Outcome, best_of, read
+from raymnist.sweep.outcome import Outcome
+from raymnist.sweep.plan import Plan, changes
+from raymnist.sweep.ranking import ranking
+from raymnist.training import checkpoints
 
 
 def classifier_of(target: Folder, images: Images, anew: bool) -> ClassifierFile | None:
@@ -52,7 +55,8 @@ class Standing:
     """A resolved experiment, its images, and every planned trial as its folder has it.
 
     forgotten: studies whose earlier trials do not count and will be deleted. all_forgotten: the evaluation neither.
-    outcomes: each study's trials, in order. classifier: of the images, or None.
+    plans: each study's plan. outcomes: its trials in order, then its confirmations, where its search is over.
+    classifier: of the images, or None.
     """
 
     experiment: Experiment
@@ -60,6 +64,7 @@ class Standing:
     folder: Folder
     forgotten: tuple[str, ...]
     all_forgotten: bool
+    plans: dict[str, Plan]
     outcomes: dict[str, list[Outcome]]
     classifier: ClassifierFile | None
 
@@ -70,20 +75,29 @@ class Standing:
         for name in names:
             if name not in experiment.studies:
                 raise InputError(f"--fresh: {choices('study', name, experiment.studies)}")
-        outcomes = {}
         everything = forgets_all(fresh, experiment)
+        _refuse_what_is_in_the_way(experiment, target, names, everything)
         classifier = classifier_of(target, images, everything)
-        for name, study in experiment.studies.items():
-            trials = plan.plan(name, study, experiment.seed, Scored.of(images, classifier))
-            read_trials = [read(trial, plan.trial_key(trial, images.sha256), target) for trial in trials]
-            outcomes[name] = [o.forget() for o in read_trials] if name in names else read_trials
-        standing = cls(experiment, images, target, tuple(names), everything, outcomes, classifier)
-        standing._refuse_what_is_in_the_way()
+        scored = Scored.of(images, classifier)
+        plans = {
+            name: Plan(name, study, experiment.seed, scored, images.sha256)
+            for name, study in experiment.studies.items()
+        }
+        outcomes = {name: cls._outcomes(plan, target, name in names) for name, plan in plans.items()}
+        standing = cls(experiment, images, target, tuple(names), everything, plans, outcomes, classifier)
+        standing._refuse_other_keys()
         return standing
+
+    @staticmethod
+    def _outcomes(plan: Plan, target: Folder, is_forgotten: bool) -> list[Outcome]:
+        if is_forgotten:
+            return plan.pending(target)
+        searched = plan.outcomes(target)
+        return searched + [plan.outcome(trial, target) for trial in confirm.plan(plan, searched)]
 
     def reread(self, study: str) -> Self:
         """Read a study's trials again, after they were trained."""
-        again = [read(outcome.trial, outcome.key, self.folder) for outcome in self.outcomes[study]]
+        again = self._outcomes(self.plans[study], self.folder, is_forgotten=False)
         return replace(self, forgotten=(), all_forgotten=False, outcomes=self.outcomes | {study: again})
 
     @property
@@ -99,7 +113,7 @@ class Standing:
         generators = (evaluation.generators or []) if evaluation else []
         wanted = [generator.name for generator in generators if not generator.is_file]
         wanted += [evaluation.encoder] if evaluation and evaluation.encoder else []
-        without = [name for name in wanted if best_of(self.outcomes[name]) is None]
+        without = [name for name in wanted if not ranking(self.outcomes[name])]
         return lines + [f"evaluation without {name}: none of its trials ended" for name in without]
 
     def stages(self) -> Stages | None:
@@ -107,11 +121,11 @@ class Standing:
         evaluation = self.experiment.evaluation
         if evaluation is None:
             return None
-        encoder = self._best(evaluation.encoder) if evaluation.encoder else None
+        encoder = next(iter(self._networks(evaluation.encoder)), None) if evaluation.encoder else None
         generators = [
             chosen
             for wanted in evaluation.generators or []
-            if (chosen := saved_generator(wanted) if wanted.is_file else self._best(wanted.name))
+            for chosen in ([saved_generator(wanted)] if wanted.is_file else self._networks(wanted.name))
         ]
         features = [name for name in evaluation.features or [] if name != "code" or encoder]
         if not features:
@@ -119,12 +133,17 @@ class Standing:
         evaluation = evaluation.model_copy(update={"features": features})
         return Stages(evaluation, self.images, self.experiment.seed, encoder, self.classifier, generators, self.folder)
 
-    def _best(self, study: str) -> Network | None:
-        best = best_of(self.outcomes[study])
-        if best is None:
-            return None
-        return Network(study, best.trial.trial_id, str((best.path / "model.keras").resolve()), best.key,
-                       is_supervised=is_supervised(best.trial.metric))  # fmt: skip
+    def _networks(self, study: str) -> list[Network]:
+        """Describe the runs of a study's best configuration, that with the best objective first."""
+        ranked = ranking(self.outcomes[study])
+        if not ranked:
+            return []
+        first = ranked[0]
+        return [
+            Network(study, run.trial.trial_id, str((run.path / "model.keras").resolve()), run.key,
+                    is_supervised=is_supervised(run.trial.metric))
+            for run in [first.best, *(run for run in first.runs if run is not first.best)]
+        ]  # fmt: skip
 
     def is_complete(self) -> bool:
         """Tell whether nothing is left to train and to evaluate."""
@@ -143,38 +162,49 @@ class Standing:
         """
         if not (self.forgotten or self.all_forgotten) or not self.folder.path.is_dir():
             return
+        noted = self.folder.manifest.get("checkpoints")
         if self.all_forgotten:
-            remove(self.folder.path)
+            if noted:
+                checkpoints.remove(noted["uri"], noted["folder"])
+            self.folder.clear()
             return
         seconds = self.folder.manifest.get("seconds", {})  # none yet, where a run was killed in its first study
         kept = {name: spent for name, spent in seconds.items() if name not in self.forgotten}
         self.folder.note(complete={}, seconds=kept)
         for name in self.forgotten:
+            if noted:
+                checkpoints.remove(noted["uri"], f"{noted['folder']}/{name}")
             remove(self.folder.study(name))
 
-    def _refuse_what_is_in_the_way(self) -> None:
-        path = self.folder.path
-        above = next(place for place in (path, *path.absolute().parents) if place.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            found = "one that cannot be written to" if above.is_dir() else "a file"
-            raise InputError(f"{above}: expected a folder for results, found {found}")
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-            return
-        if "raymnist" not in self.folder.manifest.get("versions", {}):
-            raise InputError(f"{path}: expected a results folder or nothing, found something else")
-        if not self.folder.experiment.is_file():  # a run was killed as it began
-            return
-        if self.all_forgotten:
-            return
-        kept = [name for name in self.experiment.studies if name not in self.forgotten]
-        change = plan.changes(experiment_file.load(self.folder.experiment), self.experiment, kept)
-        if change:
-            raise InputError(f"{path}: {change}")
-        for outcome in (outcome for name in kept for outcome in self.outcomes[name]):
+    def _refuse_other_keys(self) -> None:
+        for outcome in (outcome for name in self._kept for outcome in self.outcomes[name]):
             stored = folder.read_json(outcome.path / "config.json")
             if stored and stored["key"] != outcome.key:
                 name = outcome.trial.study
                 raise InputError(
-                    f"{path}: {name} changed: its data or settings, or the code or libraries that train it; "
-                    f"use --fresh {name}"
+                    f"{self.folder.path}: {name} changed: its data or settings, or the code or libraries that train "
+                    f"it; use --fresh {name}"
                 )
+
+    @property
+    def _kept(self) -> list[str]:
+        return [name for name in self.experiment.studies if name not in self.forgotten]
+
+
+def _refuse_what_is_in_the_way(experiment: Experiment, target: Folder, forgotten: list[str], everything: bool) -> None:
+    """Refuse a place that is none for results, and a change of studies that are not forgotten; raises InputError."""
+    path = target.path
+    above = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        found = "one that cannot be written to" if above.is_dir() else "a file"
+        raise InputError(f"{above}: expected a folder for results, found {found}")
+    if not path.exists() or (path.is_dir() and not any(entry.name != lock.NAME for entry in path.iterdir())):
+        return
+    if "raymnist" not in target.manifest.get("versions", {}):
+        raise InputError(f"{path}: expected a results folder or nothing, found something else")
+    if everything or not target.experiment.is_file():  # without one, a run was killed as it began
+        return
+    kept = [name for name in experiment.studies if name not in forgotten]
+    change = changes(experiment_file.load(target.experiment), experiment, kept)
+    if change:
+        raise InputError(f"{path}: {change}")

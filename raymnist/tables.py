@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,14 +13,37 @@ CLUSTERED = ["silhouette", "ari", "nmi", "ami", "acc"]  # of an encoder
 COMPARED = ["fid", "precision", "recall", "mixing"]  # of a generator; the scores of generators have more
 
 
-def scores_of(table: pd.DataFrame, trial_id: str) -> dict[str, float]:
-    """Find the leaderboard's scores of an encoder's codes of the real images, or of a generator's fakes."""
+def scores_of(table: pd.DataFrame, runs: Sequence[str]) -> dict[str, float]:
+    """Find the leaderboard's scores of an encoder's codes of the real images, or of a generator's fakes.
+
+    runs: the trials of one configuration; of several that are scored the mean is given, and under a name that ends in
+    `_sd` the standard deviation of a single one.
+    """
     if table.empty:
         return {}
-    encodes = (table["encoder"] == trial_id) & (table["clusterer"] != "")
-    real = table[encodes & (table["population"] == "real")]
-    fake = table[(table["trial_id"] == trial_id) & table["population"].isin(["fake", "both"])]
-    return _first(real, CLUSTERED) | _first(fake, COMPARED)
+    found = []
+    for trial_id in runs:
+        encodes = (table["encoder"] == trial_id) & (table["clusterer"] != "")
+        real = table[encodes & (table["population"] == "real")]
+        fake = table[(table["trial_id"] == trial_id) & table["population"].isin(["fake", "both"])]
+        found.append(_first(real, CLUSTERED) | _first(fake, COMPARED))
+    scored = pd.DataFrame([scores for scores in found if scores])
+    means = {str(name): float(value) for name, value in scored.mean().items()}
+    spreads = scored.std(ddof=1).items() if len(scored) > 1 else []
+    return means | {f"{name}_sd": float(spread) for name, spread in spreads}
+
+
+def with_spread(board: pd.DataFrame) -> pd.DataFrame:
+    """Write each column that has a spread, under its name and `_sd`, as text with both."""
+    shown = board.drop(columns=[name for name in board if str(name).endswith("_sd")])
+    for name in shown.columns:
+        if f"{name}_sd" in board:
+            spreads = board[f"{name}_sd"]
+            shown[name] = [
+                short(value) if pd.isna(spread) else f"{short(value)} ± {spread:.2g}"
+                for value, spread in zip(board[name], spreads, strict=True)
+            ]
+    return shown
 
 
 def scored_on(table: pd.DataFrame, trial_id: str) -> str:
@@ -46,7 +70,8 @@ def _first(rows: pd.DataFrame, metrics: list[str]) -> dict[str, float]:
 
 
 def markdown(title: str, board: pd.DataFrame) -> str:
-    """Write a table as Markdown."""
+    """Write a leaderboard as Markdown."""
+    board = with_spread(board)
     lines = [f"# {title}", "", f"| {' | '.join(board.columns)} |", "|" + " --- |" * len(board.columns)]
     lines += [f"| {' | '.join(short(cell) for cell in row)} |" for row in board.itertuples(index=False)]
     return "\n".join(lines) + "\n"

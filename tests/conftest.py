@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -124,3 +125,10 @@ def command(monkeypatch, capsys):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def aside():
+    """Where a killed run may leave its temporary files; with a short name, or the dashboard's sockets do not open."""
+    with tempfile.TemporaryDirectory() as place:
+        yield {"TMPDIR": place, "RAY_TMPDIR": tempfile.gettempdir()}

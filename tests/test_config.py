@@ -4,9 +4,9 @@ import pytest
 from raymnist import experiment_file, pipeline
 from raymnist.config import Experiment
 from raymnist.errors import InputError
-from raymnist.sweep import plan
 from raymnist.sweep.objective import Scored
 from raymnist.sweep.outcome import Outcome
+from raymnist.sweep.plan import Plan
 
 SHORTEST = "name: first\nstudies: {gan: {model: conv_gan}}\n"
 
@@ -42,6 +42,7 @@ def test_the_shortest_file_gets_defaults_that_suit_it(tmp_path):
     }
     assert gan.train == {
         "epochs": 100,
+        "patience": None,
         "batch_size": 256,
         "learning_rate": 2e-4,
         "generator_learning_rate": None,
@@ -86,8 +87,8 @@ def test_any_setting_can_be_searched(setting, tmp_path):
     )
     experiment = prepare(SHORTEST, tmp_path, {f"studies.gan.{setting}": values, "studies.gan.sweep.trials": 2})
     assert list(experiment.studies["gan"].domains) == [setting]
-    trials = plan.plan("gan", experiment.studies["gan"], 0, Scored("", has_labels=True))
-    drawn = Outcome(trials[0], "", tmp_path, "pending", [], "", {}).row()[setting.split(".")[1]]
+    trials = Plan("gan", experiment.studies["gan"], 0, Scored("", has_labels=True), "data").trials()
+    drawn = Outcome(trials[0], "key", tmp_path).row()[setting.split(".")[1]]
     assert drawn in values["choice"]
 
 
@@ -257,7 +258,7 @@ SEARCH = {"studies.gan.sweep.trials": 2}
         ),
         (
             {"studies.gan.train.epochs": {"choice": [1, 2]}, "studies.gan.sweep.scheduler": "hyperband"},
-            "sweep.scheduler: expected 'fifo', 'asha', 'pbt', received 'hyperband'",
+            "sweep.scheduler: expected 'fifo', 'asha', 'median_stopping', 'pbt', received 'hyperband'",
         ),
         (
             {"studies.gan.model.latent_dim": {"choice": [1, 2]}, "studies.gan.sweep": {"scheduler": "pbt"}},

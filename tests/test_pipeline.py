@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -124,13 +123,6 @@ def test_more_trials_train_only_the_new_ones(tiny_file, copied):
     }
     assert {path: after[path] for path in before} == before
     assert results.trials["trial_id"].tolist() == ["autoencoder-00", "autoencoder-01", "gan-00", "gan-01", "gan-02"]
-
-
-@pytest.fixture
-def aside():
-    """Where a killed run may leave its temporary files; with a short name, or the dashboard's sockets do not open."""
-    with tempfile.TemporaryDirectory() as place:
-        yield {"TMPDIR": place, "RAY_TMPDIR": tempfile.gettempdir()}
 
 
 @pytest.mark.long

@@ -3,42 +3,17 @@
 import numpy as np
 import pytest
 from conftest import a_trial
+from sweeps import CLASSIFIER, SCORED, plan_of, study_with, trials_of, tune
 
-from raymnist import datasets, experiment_file, folder, pipeline
-from raymnist.config import Dataset, Resources
-from raymnist.errors import InputError
+from raymnist import experiment_file, folder
 from raymnist.folder import Folder
-from raymnist.models import features
-from raymnist.sweep import outcome, plan, resources, search
-from raymnist.sweep.objective import Scored
-from raymnist.sweep.outcome import Outcome, best_of
+from raymnist.sweep import outcome, plan, rules
+from raymnist.sweep.outcome import Outcome
+from raymnist.sweep.plan import Plan
+from raymnist.sweep.ranking import ranking, write_best
 from raymnist.sweep.resources import Request
 from raymnist.training.loop import Training
 from raymnist.training.trial_folder import TrialFolder
-
-CLASSIFIER = features.find(datasets.load(Dataset(name="digits")))
-SCORED = Scored(CLASSIFIER.sha256, has_labels=True)
-
-STUDY = """
-name: a
-studies:
-  gan:
-    model: {name: conv_gan, latent_dim: {choice: [4, 8, 16]}, generator_filters: 4, discriminator_filters: 4}
-    train: {epochs: 3, batch_size: 64, learning_rate: {loguniform: [1e-4, 1e-2]}}
-    sweep: {trials: 8, images: 60}
-    resources: {gpus: 0}
-"""
-
-
-def study_with(tmp_path, sets=None, seed=0):
-    path = tmp_path / "file.yaml"
-    path.write_text(STUDY)
-    experiment, _ = pipeline.prepare(path, {"dataset.limit": 100, **(sets or {}), "seed": seed})
-    return experiment
-
-
-def trials_of(experiment):
-    return plan.plan("gan", experiment.studies["gan"], experiment.seed, SCORED)
 
 
 def test_eight_trials_are_the_beginning_of_twelve(tmp_path):
@@ -53,7 +28,7 @@ def test_a_plan_depends_on_the_seed_and_nothing_else(tmp_path):
     other = trials_of(study_with(tmp_path, seed=1))
     assert [t.train.learning_rate for t in trials_of(experiment)] != [t.train.learning_rate for t in other]
     assert len({trial.seed for trial in trials_of(experiment)}) == 8
-    renamed = plan.plan("other", experiment.studies["gan"], experiment.seed, SCORED)
+    renamed = plan_of(experiment, name="other").trials()
     assert renamed[0].searched != trials_of(experiment)[0].searched
 
 
@@ -108,78 +83,9 @@ def test_changes_are_told_in_one_line(sets, line, tmp_path):
 
 def test_choosing_a_gan_by_its_loss_is_warned_of(tmp_path):
     experiment = study_with(tmp_path, {"studies.gan.sweep.metric": "generator_loss"})
-    (warning,) = plan.warnings("gan", experiment.studies["gan"])
+    (warning,) = rules.warnings("gan", experiment.studies["gan"])
     assert "generator_loss does not rank the trials of a GAN" in warning
-    assert plan.warnings("gan", study_with(tmp_path).studies["gan"]) == []
-
-
-SMALL, LARGE, CARD = Request(2, 0), Request(16, 0), Request(8, 2)
-
-
-@pytest.mark.parametrize(
-    ("asked", "nodes", "settled", "at_once"),
-    [
-        (Resources(), [SMALL], Request(1, 0), 2),
-        (Resources(), [SMALL, CARD], Request(1, 1), 2),
-        (Resources(gpus=0), [SMALL, CARD], Request(1, 0), 10),
-        (Resources(gpus=0.5), [CARD], Request(1, 0.5), 4),
-        (Resources(cpus=3, gpus=0.25), [CARD, CARD], Request(3, 0.25), 4),
-        (Resources(cpus=0.5), [SMALL], Request(0.5, 0), 4),
-        (Resources(cpus=1, gpus=0.2), [CARD], Request(1, 0.2), 8),
-        (Resources(cpus=0.1, gpus=0.2), [CARD], Request(0.1, 0.2), 10),
-        (Resources(cpus=1, gpus=0.6), [CARD], Request(1, 0.6), 2),
-        (Resources(cpus=12), [LARGE, CARD], Request(12, 0), 1),
-    ],
-)
-def test_requests_are_fitted_to_each_node(asked, nodes, settled, at_once):
-    assert resources.request("gan", asked, nodes) == settled
-    assert resources.at_once(settled, nodes) == at_once
-
-
-@pytest.mark.parametrize(
-    ("asked", "nodes", "line"),
-    [
-        (Resources(cpus=4), [SMALL, SMALL], "studies.gan.resources.cpus: expected at most 2, .* received 4"),
-        (Resources(gpus=1), [SMALL, LARGE], "studies.gan.resources.gpus: expected at most 0, .* received 1"),
-        (Resources(cpus=12, gpus=1), [LARGE, CARD], "studies.gan.resources: no node has both 12 CPU and 1 GPU"),
-    ],
-)
-def test_a_request_that_no_node_can_hold_is_refused(asked, nodes, line):
-    with pytest.raises(InputError, match=line):
-        resources.request("gan", asked, nodes)
-
-
-class Silent:
-    def __init__(self):
-        self.lines, self.epochs = [], 0
-
-    def advance(self, epochs):
-        self.epochs += epochs
-
-    def look(self, line):
-        pass
-
-    def say(self, line, *, problem=False):
-        self.lines.append((problem, line))
-
-
-ONE_CPU = Request(1, 0)
-
-
-def tune(experiment, images, results, request=ONE_CPU, trials=None):
-    """Train a study's open trials as the pipeline does; returns their outcomes and what was told."""
-    study, told = experiment.studies["gan"], Silent()
-    planned = [outcome.read(t, plan.trial_key(t, images.sha256), results) for t in trials or trials_of(experiment)]
-    search.train_open(study, planned, images, CLASSIFIER, results, request, told)
-    return [outcome.read(o.trial, o.key, results) for o in planned], told
-
-
-def test_four_half_gpu_trials_run_two_to_a_gpu(ray_session, digits, tmp_path):
-    experiment = study_with(tmp_path, {"studies.gan.sweep.trials": 4, "studies.gan.train.epochs": 1})
-    outcomes, told = tune(experiment, digits, Folder(tmp_path / "r"), Request(1, 0.5))
-    assert [o.status for o in outcomes] == ["finished"] * 4
-    assert sorted(o.ran_on["cuda_visible_devices"] for o in outcomes) == ["0", "0", "1", "1"]
-    assert told.epochs == 4
+    assert rules.warnings("gan", study_with(tmp_path).studies["gan"]) == []
 
 
 def test_asha_stops_worse_trials_early_and_every_trial_is_accounted_for(ray_session, digits, tmp_path):
@@ -195,7 +101,7 @@ def test_asha_stops_worse_trials_early_and_every_trial_is_accounted_for(ray_sess
         [*range(1, len(o.history) + 1)] for o in outcomes
     ]
     assert told.epochs == 6 * 4
-    chosen = best_of(outcomes)
+    chosen = ranking(outcomes)[0].best
     assert {o.trial.metric for o in outcomes} == {"fid"}
     assert chosen.best["fid"] == min(row["fid"] for o in outcomes for row in o.history)
 
@@ -233,7 +139,7 @@ def test_population_based_training_perturbs_the_rates_that_the_optimizers_then_h
             effective = [float(stored[name]) for name in stored.files if name.endswith("learning_rate")]
         assert effective == pytest.approx([rates[-1], 1e-4], rel=1e-6)
         assert o.settings == {"generator_learning_rate": o.best["generator_learning_rate"]}
-    outcome.write_tables(outcomes, results)
+    write_best(outcomes, results)
     best = folder.read_json(results.study("gan") / "best.json")
     assert best["searched"].items() <= best["train"].items()
 
@@ -328,9 +234,11 @@ def test_the_best_trial_is_the_ended_one_with_the_best_epoch():
         an_outcome(2, "failed", [1.0]),
         an_outcome(3, "pending", []),
     ]
-    assert best_of(outcomes).trial.trial_id == "gan-01"
-    assert best_of(outcomes).best["epoch"] == 1
-    assert best_of(outcomes[2:]) is None
+    (first,) = ranking(outcomes)
+    assert first.best.trial.trial_id == "gan-01"
+    assert first.best.best["epoch"] == 1
+    assert (first.mean, first.sd) == (4.0, None)
+    assert ranking(outcomes[2:]) == []
 
 
 def test_the_best_epoch_is_one_whose_network_was_kept():
@@ -347,8 +255,8 @@ def test_bundled_experiments_plan_different_choices():
     for name in experiment_file.bundled():
         experiment = experiment_file.load(name)
         for study_name, study in experiment.studies.items():
-            resolved = plan.resolve(study_name, study, SCORED)
-            trials = plan.plan(study_name, resolved, experiment.seed, SCORED)
+            resolved = rules.resolve(study_name, study, SCORED)
+            trials = Plan(study_name, resolved, experiment.seed, SCORED, "data").trials()
             for path, domain in study.domains.items():
                 drawn = {trial.searched[path.rpartition(".")[2]] for trial in trials}
                 assert len(drawn) > 1, f"{name}: {study_name} draws one value of {domain}"

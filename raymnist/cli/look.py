@@ -31,6 +31,7 @@ def show(results: Folders) -> None:
         if table.empty:
             continue
         clustered, scored = table[table["clusterer"] != ""], table[table["clusterer"] == ""]
+        scored = scored[~scored["trial_id"].isin(one.averaged)]
         print_frame(f"{one.experiment.name}: results table", clustered[COLUMNS])
         if len(scored):
             print_scores(scored.to_dict("records"), f"{one.experiment.name}: ")
@@ -84,6 +85,8 @@ def print_leaderboard(results: Iterable[Results]) -> None:
     """Print the leaderboards as one table, and where the reports are."""
     import pandas as pd
 
+    from raymnist.tables import with_spread
+
     results = list(results)
     board = pd.concat([one.leaderboard.assign(experiment=one.experiment.name) for one in results], ignore_index=True)
     board["scored_on"] = board["scored_on"].fillna("") if "scored_on" in board else ""
@@ -92,18 +95,30 @@ def print_leaderboard(results: Iterable[Results]) -> None:
             line["experiment"] if len(results) > 1 else "",
             line["best"],
             *line["settings"].split(", "),
-            *([f"{line['objective']} {line['value']:.4g}", f"at epoch {line['epoch']}"] if line["objective"] else []),
+            *_objective(line),
             f"scored on {line['scored_on']}" if line["scored_on"] else "",
         ]
         for line in board.to_dict("records")
     ]
     shown = pd.DataFrame({"best trial": ["\n".join(filter(None, cell)) for cell in lines]})
-    scores = [name for name in board.columns if board[name].dtype.kind == "f" and name not in ("value", "ami")]
+    numbers = [name for name in board.columns if board[name].dtype.kind == "f" and not name.startswith("value")]
+    scores = with_spread(board[numbers].drop(columns=["ami", "ami_sd"], errors="ignore").round(3) + 0.0)
     title = ", ".join(dict.fromkeys(one.experiment.name for one in results))
-    print_frame(title, pd.concat([shown, board[scores].round(3) + 0.0], axis=1))
+    print_frame(title, pd.concat([shown, scores], axis=1))
     for one in results:
         if one.folder.report.is_file():
             typer.echo(f"report: {one.folder.report}")
+
+
+def _objective(line: dict[Any, Any]) -> list[str]:
+    """Say what chose a configuration, in lines."""
+    import pandas as pd
+
+    if not line["objective"]:
+        return []
+    if pd.notna(line.get("value_sd")):
+        return [f"{line['objective']} {line['value']:.4g} ± {line['value_sd']:.2g}", f"over {line['n']} seeds"]
+    return [f"{line['objective']} {line['value']:.4g}", f"at epoch {line['epoch']}"]
 
 
 def print_scores(rows: Iterable[dict[Any, Any]], title: str = "") -> None:

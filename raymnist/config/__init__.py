@@ -5,18 +5,22 @@ what all experiments share.
 """
 
 from raymnist.config.evaluation import Evaluation, Generator, Part
-from raymnist.config.experiment import Dataset, Experiment
-from raymnist.config.studies import ASHA, FIFO, PBT, SCORED, Resources, Samples, Study, Sweep, Train, TrialConfig
+from raymnist.config.experiment import Checkpoints, Dataset, Experiment
+from raymnist.config.studies import Resources, Samples, Study, Train, TrialConfig
+from raymnist.config.sweeps import ASHA, FIFO, PBT, SCORED, Confirm, MedianStopping, Sweep
 
 __all__ = [
     "ASHA",
     "FIFO",
     "PBT",
     "SCORED",
+    "Checkpoints",
+    "Confirm",
     "Dataset",
     "Evaluation",
     "Experiment",
     "Generator",
+    "MedianStopping",
     "Part",
     "Resources",
     "Samples",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -12,6 +12,11 @@ from raymnist.config.studies import Study
 from raymnist.settings import Name, Settings, StudyName, bare_name
 
 
+def bare_uri(value: Any) -> Any:
+    """Read the short form of `checkpoints`: a string stands for its `uri`."""
+    return {"uri": value} if isinstance(value, str) else value
+
+
 class Dataset(Settings):
     """Which images: a name in DATASETS or the path of an `.npz` file; `limit` keeps the first training images."""
 
@@ -19,12 +24,28 @@ class Dataset(Settings):
     limit: int | None = Field(None, ge=20)
 
 
+class Checkpoints(Settings):
+    """Where trials keep their checkpoints, and how many.
+
+    uri: of a folder in any file system that pyarrow knows, such as `s3://bucket/folder`; `None` stands for each trial's
+    own folder. best: so many of the best epochs, beside the last.
+    """
+
+    uri: str | None = None
+    best: int = Field(1, ge=0)
+
+
 class Experiment(Settings):
-    """The whole file; without studies it evaluates saved generators."""
+    """The whole file; without studies it evaluates saved generators.
+
+    loggers: the tools that are told of every trial, beside the tables.
+    """
 
     name: Name
     seed: int = Field(0, ge=0, lt=2**31)
     dataset: Annotated[Dataset, BeforeValidator(bare_name)] = Dataset()
+    loggers: list[str] = []
+    checkpoints: Annotated[Checkpoints, BeforeValidator(bare_uri)] = Checkpoints()
     studies: dict[StudyName, Study] = {}
     evaluation: Evaluation | None = Evaluation()
 

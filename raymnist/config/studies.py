@@ -1,4 +1,4 @@
-"""A study: a model, its training, and the search over any of their settings."""
+"""A study: a model and its training, what is searched of their settings, and what a trial of it occupies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from raymnist import search_space
+from raymnist.config.sweeps import SCORED, Confirm, Sweep
 from raymnist.settings import Settings, bare_name
 
 
@@ -14,71 +15,17 @@ class Train(Settings):
     """How a model is trained; a model may put its own defaults in the place of these.
 
     generator_learning_rate, discriminator_learning_rate: of one network of a GAN; `None` stands for `learning_rate`.
+    patience: a training ends early when its objective has not become better for so many epochs; `None` for never.
     """
 
     epochs: int = Field(20, ge=1)
+    patience: int | None = Field(None, ge=1)
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
     generator_learning_rate: float | None = Field(None, gt=0)
     discriminator_learning_rate: float | None = Field(None, gt=0)
     beta_1: float = Field(0.9, ge=0, lt=1)
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
-
-
-class FIFO(Settings):
-    """Trains every trial to its end."""
-
-    name: Literal["fifo"] = "fifo"
-
-
-class ASHA(Settings):
-    """Stops the worse trials early. Source: Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020.
-
-    grace_epochs: epochs that each trial gets before it may be stopped; `None` stands for a quarter of them all.
-    reduction_factor: at each rung the best 1/reduction_factor of the trials go on.
-    """
-
-    name: Literal["asha"]
-    grace_epochs: int | None = Field(None, ge=1)
-    reduction_factor: int = Field(2, ge=2)
-
-
-class PBT(Settings):
-    """Lets the worse trials go on from a better one's weights, with its settings changed a little.
-
-    perturb_every: epochs from one such exchange to the next; `None` stands for a tenth of them all.
-    quantile: the share of the trials that is replaced, and the share that they are replaced by.
-    resample_probability: how often a setting is drawn anew, instead of multiplied by 0.8 or 1.2.
-    Source: Jaderberg et al., Population Based Training of Neural Networks, 2017.
-    """
-
-    name: Literal["pbt"]
-    perturb_every: int | None = Field(None, ge=1)
-    quantile: float = Field(0.25, gt=0, le=0.5)
-    resample_probability: float = Field(0.25, ge=0, le=1)
-
-    def interval(self, every: int, epochs: int) -> int:
-        """Count the epochs from one exchange to the next, of `epochs` with a look at the objective `every` so many."""
-        return self.perturb_every or max(every, epochs // 10)
-
-
-SCORED = 5000  # images of one look at an objective; 2,000 at least, of the field's advice, for a score to rank by
-
-
-class Sweep(Settings):
-    """How a study is searched.
-
-    trials: how many; `None` stands for the whole grid (searcher `grid`) or 8 (`random`).
-    metric: the objective; `None` stands for the model's own. every: the epochs between two looks at it.
-    images: the fakes of one look, and at most so many validation images, always the first.
-    """
-
-    trials: int | None = Field(None, ge=1)
-    metric: str | None = None
-    every: int = Field(1, ge=1)
-    images: int = Field(SCORED, ge=50)
-    scheduler: Annotated[FIFO | ASHA | PBT, Field(discriminator="name"), BeforeValidator(bare_name)] = FIFO()
-    searcher: Literal["random", "grid"] = "random"
 
 
 class Samples(Settings):
@@ -93,10 +40,17 @@ class Samples(Settings):
 
 
 class Resources(Settings):
-    """What one trial occupies; fractions of a GPU share it. `auto` is 1 where a node has a GPU, else 0."""
+    """What one trial occupies; fractions of a GPU share it. `auto` is 1 where a node has a GPU, else 0.
+
+    accelerator: the type of GPU or other accelerator that a node must have, as Ray names it, such as `A100`.
+    custom: amounts of the resources that nodes were started with. max_concurrent: trials at the same time.
+    """
 
     cpus: float = Field(1, gt=0)
     gpus: float | Literal["auto"] = "auto"
+    accelerator: str | None = None
+    custom: dict[str, Annotated[float, Field(gt=0)]] = {}
+    max_concurrent: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _one_gpu_at_most(self) -> Self:
@@ -114,6 +68,7 @@ class Study(Settings):
     model: Annotated[dict[str, Any], BeforeValidator(bare_name)]
     train: dict[str, Any] = {}
     sweep: Sweep | None = None
+    confirm: Confirm | None = None
     samples: Samples = Samples()
     resources: Resources = Resources()
 
@@ -132,8 +87,10 @@ class Study(Settings):
 class TrialConfig(Settings):
     """One configuration of a study, with a value in every domain's place: all that its training depends on.
 
+    metric: the objective, which chooses the best epoch. other_metrics: the sweep's other objectives.
     images: of one look at the objective. classifier: the SHA-256 of the one that scores, where one does.
     searched: the values drawn, by the setting's last name. perturbed: settings of `train` that change as it goes on.
+    confirms: the trial whose configuration this one trains again with another seed.
     """
 
     study: str
@@ -143,11 +100,18 @@ class TrialConfig(Settings):
     train: Train
     samples: Samples
     metric: str
+    other_metrics: list[str] = []
     every: int
     images: int = SCORED
     classifier: str = ""
     searched: dict[str, Any]
     perturbed: list[str] = []
+    confirms: str = ""
+
+    @property
+    def metrics(self) -> list[str]:
+        """All objectives, the one that chooses first."""
+        return [self.metric, *self.other_metrics]
 
     def is_due(self, epoch: int) -> bool:
         """Tell whether an epoch, counted from 1, ends with a look at the objective: every so many, and the last."""

@@ -18,6 +18,7 @@ def nearest_training_images(results: Results) -> Iterator[tuple[str, str, Figure
     if not any(folder.glob("*.parquet")):
         return
     nearest = pd.read_parquet(folder)
+    nearest = nearest[~nearest["trial_id"].isin(results.averaged)]
     shape = nearest[["height", "width", "channels"]].iloc[0].to_list()
     for trial_id, shown in nearest.groupby("trial_id", sort=False):
         columns = shown["shown"].value_counts().max()
@@ -50,7 +51,8 @@ def class_counts(results: Results) -> Iterator[tuple[str, str, Figure]]:
     if results.classes.empty:
         return
     real = results.classes[results.classes["population"] == "real"]
-    for trial_id, counted in results.classes[results.classes["population"] == "fake"].groupby("trial_id", sort=False):
+    fake = results.classes[results.classes["population"] == "fake"]
+    for trial_id, counted in fake[~fake["trial_id"].isin(results.averaged)].groupby("trial_id", sort=False):
         figure = Figure(figsize=(7, 3.2), layout="constrained")
         axes = figure.subplots()
         places = np.arange(len(counted))

@@ -7,13 +7,14 @@ from importlib.resources import files
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from raymnist import folder
 from raymnist.metrics import GENERATOR_METRICS
 from raymnist.report import FIGURES
 from raymnist.results import Results
-from raymnist.tables import score_table, short
+from raymnist.tables import score_table, short, with_spread
 
 
 def write(results: Results) -> Path:
@@ -32,16 +33,20 @@ def write(results: Results) -> Path:
     page = template.render(
         experiment=results.experiment,
         manifest=results.manifest,
-        leaderboard=results.leaderboard,
+        leaderboard=with_spread(results.leaderboard),
         trials=results.trials,
         table=results.table,
-        scores=score_table(results.table) if len(results.table) else results.table,
+        scores=score_table(_of_shown(results)) if len(results.table) else results.table,
         scored_on=_scored_on(results),
         pictures=pictures,
     )
     folder.write_text(results.folder.report, page)
     folder.write_text(results.folder.leaderboard, results.leaderboard_markdown())
     return results.folder.report
+
+
+def _of_shown(results: Results) -> pd.DataFrame:
+    return results.table[~results.table["trial_id"].isin(results.averaged)]
 
 
 def _scored_on(results: Results) -> str:

@@ -79,7 +79,8 @@ def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
     points, coordinates, clusters = (pd.read_parquet(results.folder.embeddings / part) for part in parts)
     points = points.set_index("id")[["source", "label"]]
     generators = coordinates.loc[coordinates["study"] != "", ["study", "trial_id"]].drop_duplicates()
-    pairs = list(generators.itertuples(index=False, name=None)) or [("", "")]
+    pairs = [pair for pair in generators.itertuples(index=False, name=None) if pair[1] not in results.averaged]
+    pairs = pairs or [("", "")]
     first_clusterer = clusters["clusterer"].iloc[0]
     for (features, reducer), placed in coordinates.groupby(["features", "reducer"], sort=False):
         for study, trial_id in pairs:

@@ -11,8 +11,9 @@ from ray import cloudpickle, tune
 
 from raymnist import folder
 from raymnist.metrics import METRICS
-from raymnist.sweep.outcome import RAN_ON
-from raymnist.sweep.trainable import Plan
+from raymnist.sweep.budget import Deadline, Stopwatch
+from raymnist.sweep.loggers import Logging
+from raymnist.sweep.outcome import RAN_ON, Outcome, read
 
 
 class Progress(Protocol):
@@ -31,9 +32,18 @@ class Progress(Protocol):
 class Report(tune.Callback):
     """Writes each trial's `status.json`, and names a failed trial at once."""
 
-    def __init__(self, plans: Mapping[str, Plan], progress: Progress):
-        """`plans` has the trials by their ids."""
-        self.plans = plans
+    def __init__(
+        self,
+        begun: Mapping[str, Outcome],
+        progress: Progress,
+        logging: Logging,
+        stopwatch: Stopwatch,
+        deadline: Deadline,
+    ):
+        """`begun` has the trials by their ids, as soon as Tune has them."""
+        self.stopwatch, self.deadline = stopwatch, deadline
+        self.begun = begun
+        self.logging = logging
         self.progress = progress
         self.epochs: dict[str, int] = {}
 
@@ -45,17 +55,25 @@ class Report(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Move the progress on."""
-        planned = self.plans[str(trial)].trial
+        planned = self.begun[str(trial)].trial
         before = self.epochs.get(planned.trial_id, 0)
         self.epochs[planned.trial_id] = result["epoch"]
         self.progress.advance(result["epoch"] - before)
         told = ", ".join(f"{name} {value:.4g}" for name, value in result.items() if name in METRICS)
         self.progress.look(f"{planned.trial_id} epoch {result['epoch']} of {planned.train.epochs}: {told}")
+        self._log(planned.trial_id)
+        self.stopwatch.tick()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note a trial that trained to its end, or that the scheduler stopped."""
-        planned, result = self.plans[str(trial)].trial, trial.last_result
-        status = "finished" if result["epoch"] >= planned.train.epochs else "stopped"
+        """Note a trial that trained to its end, or that the scheduler stopped.
+
+        One that was cut off as the time was over stays open: it goes on where there is more time.
+        """
+        planned, result = self.begun[str(trial)].trial, trial.last_result
+        if self.deadline.is_over and not result["trained"]:
+            self.progress.say(f"{planned.trial_id} ended after epoch {result['epoch']}, as the time is over")
+            return
+        status = "finished" if result["trained"] else "stopped"
         self._note(trial, status, **{name: result[name] for name in RAN_ON})
         self.progress.advance(planned.train.epochs - result["epoch"])
         changed = {name: result[name] for name in planned.perturbed}
@@ -67,15 +85,20 @@ class Report(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note and name a trial that failed; the others go on."""
-        planned = self.plans[str(trial)].trial
+        planned = self.begun[str(trial)].trial
         error = one_line(_error_of(trial))
         self._note(trial, "failed", error=error)
         self.progress.advance(planned.train.epochs - self.epochs.get(planned.trial_id, 0))
         self.progress.say(f"{planned.trial_id} failed: {error}", problem=True)
 
     def _note(self, trial: Any, status: str, **facts: Any) -> None:
-        plan = self.plans[str(trial)]
-        folder.write_json(plan.path / "status.json", {"status": status, "key": plan.key, **facts})
+        outcome = self.begun[str(trial)]
+        folder.write_json(outcome.path / "status.json", {"status": status, **facts})
+        self._log(outcome.trial.trial_id)
+
+    def _log(self, trial_id: str) -> None:
+        outcome = self.begun[trial_id]
+        self.logging.log(read(outcome.trial, outcome.key, outcome.path))
 
 
 def one_line(error: BaseException | str) -> str:

@@ -46,8 +46,8 @@ def check(metric: str, kind: type[Model], scored: Scored, where: str) -> None:
         raise InputError(f"{where}: {metric} needs labels, and the data set has none")
 
 
-def objective(study: Study, scored: Scored) -> str:
-    """Name the metric that chooses a resolved study's best trial and each trial's best epoch."""
-    if study.sweep and study.sweep.metric:
-        return study.sweep.metric
-    return default_objective(MODELS[study.model["name"]], scored)
+def objectives(study: Study, scored: Scored) -> list[str]:
+    """Name a resolved study's objectives; the first chooses the best trial and each trial's best epoch."""
+    if study.sweep and study.sweep.metrics:
+        return study.sweep.metrics
+    return [default_objective(MODELS[study.model["name"]], scored)]

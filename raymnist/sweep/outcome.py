@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from raymnist.config import TrialConfig
 from raymnist.folder import Folder
 from raymnist.metrics import METRICS
 
-Status = Literal["pending", "finished", "stopped", "failed"]
+Status = Literal["pending", "finished", "stopped", "skipped", "failed"]
 HISTORY: dict[str, type] = {"epoch": int, "taken_from": str}  # the columns that are not floats
 RAN_ON = ("hostname", "pid", "cuda_visible_devices")
 
@@ -22,7 +22,9 @@ RAN_ON = ("hostname", "pid", "cuda_visible_devices")
 class Outcome:
     """A trial and what became of it.
 
-    status: `finished` trained all its epochs, `stopped` was ended early by the scheduler.
+    key: stands for all that its training depends on; empty while its settings are left to Optuna.
+    status: `finished` trained to its end, `stopped` was ended early by the scheduler or as the time was over, before
+    which `skipped` had not begun.
     history: a row per epoch. path: its folder. error: one line, or empty.
     ran_on: the host, the process and the CUDA devices it saw last.
     """
@@ -30,15 +32,15 @@ class Outcome:
     trial: TrialConfig
     key: str
     path: Path
-    status: Status
-    history: list[dict[str, Any]]
-    error: str
-    ran_on: dict[str, Any]
+    status: Status = "pending"
+    history: list[dict[str, Any]] = field(default_factory=list)
+    error: str = ""
+    ran_on: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_ended(self) -> bool:
         """Whether the trial needs no more training."""
-        return self.status in ("finished", "stopped")
+        return self.status in ("finished", "stopped", "skipped")
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -60,9 +62,9 @@ class Outcome:
         """Seconds spent in training and scoring."""
         return sum(row["seconds"] for row in self.history)
 
-    def forget(self) -> Outcome:
-        """Count the trial as not begun."""
-        return replace(self, status="pending", history=[], error="", ran_on={})
+    def out_of_time(self) -> Outcome:
+        """Take an open trial as ended, where there is no more time."""
+        return self if self.status != "pending" else replace(self, status="stopped" if self.best else "skipped")
 
     def row(self) -> dict[str, Any]:
         """Give the trial's row of `trials.csv`."""
@@ -72,12 +74,13 @@ class Outcome:
             "study": self.trial.study,
             "trial_id": self.trial.trial_id,
             "status": self.status,
+            **({"confirms": self.trial.confirms} if self.trial.confirms else {}),
             **self.settings,
             "seed": self.trial.seed,
             "epochs_done": len(self.history),
             "best_epoch": best.get("epoch", ""),
             "metric": self.trial.metric,
-            f"best_{self.trial.metric}": best.get(self.trial.metric, ""),
+            **{f"best_{name}": best.get(name, "") for name in self.trial.metrics},
             **{f"final_{name}": final[name] for name in metrics},
             "seconds": round(self.seconds, 1),
             **{name: self.ran_on.get(name, "") for name in RAN_ON},
@@ -85,13 +88,12 @@ class Outcome:
         }
 
 
-def read(trial: TrialConfig, key: str, results: Folder) -> Outcome:
-    """Read how a trial stands; what bears another key counts as not begun."""
-    path = results.trial(trial.study, trial.trial_id)
+def read(trial: TrialConfig, key: str, path: Path) -> Outcome:
+    """Read how a trial stands by its folder; what bears another key counts as not begun."""
     config = folder.read_json(path / "config.json") or {}
     status = folder.read_json(path / "status.json") or {}
-    if key not in (config.get("key"), status.get("key")):  # a trial that failed as it began has no configuration yet
-        return Outcome(trial, key, path, "pending", [], "", {})
+    if config.get("key") != key:
+        return Outcome(trial, key, path)
     history_file = path / "history.csv"
     history: list[dict[str, Any]] = []
     if history_file.is_file():
@@ -104,18 +106,21 @@ def read(trial: TrialConfig, key: str, results: Folder) -> Outcome:
     return Outcome(trial, key, path, status.get("status", "pending"), history, status.get("error", ""), ran_on)
 
 
-def best_of(outcomes: Iterable[Outcome]) -> Outcome | None:
-    """Choose the ended trial with the best objective; the first of equals, None if none ended."""
-    ended = [outcome for outcome in outcomes if outcome.is_ended and outcome.best]
-    if not ended:
-        return None
-    metric = ended[0].trial.metric
-    sign = 1 if METRICS[metric].direction == "min" else -1
-    return min(ended, key=lambda outcome: sign * outcome.best[metric] if outcome.best else 0)
+def draft(outcome: Outcome) -> TrialConfig:
+    """Write what a trial is into its folder, for the worker that trains it; returns it.
+
+    What another key has left is removed. The rates that population-based training has given an unfinished trial stay.
+    """
+    stored = folder.read_json(outcome.path / "config.json") or {}
+    if stored.pop("key", None) == outcome.key:
+        return TrialConfig.model_validate(stored)
+    folder.remove(outcome.path)
+    folder.write_json(outcome.path / "config.json", {"key": outcome.key, **outcome.trial.model_dump(mode="json")})
+    return outcome.trial
 
 
 def write_tables(outcomes: Iterable[Outcome], results: Folder) -> None:
-    """Write `trials.csv` and `history.csv` of all studies, and each study's `best.json`."""
+    """Write `trials.csv` and `history.csv` of all studies."""
     outcomes = list(outcomes)
     trials = [outcome.row() for outcome in outcomes]
     last = ["seconds", *RAN_ON, "error"]
@@ -128,16 +133,3 @@ def write_tables(outcomes: Iterable[Outcome], results: Folder) -> None:
     ]
     columns = list(dict.fromkeys(name for row in epochs for name in row)) or ["study", "trial_id", "epoch"]
     folder.write_csv(results.history, columns, epochs)
-    for study in dict.fromkeys(outcome.trial.study for outcome in outcomes):
-        best = best_of(outcome for outcome in outcomes if outcome.trial.study == study)
-        if best and best.best:
-            chosen = {
-                "trial_id": best.trial.trial_id,
-                "metric": best.trial.metric,
-                "value": best.best[best.trial.metric],
-                "epoch": best.best["epoch"],
-                **best.trial.model_dump(mode="json", include={"seed", "model"}),
-                "train": best.trial.train.model_dump() | {name: best.settings[name] for name in best.trial.perturbed},
-                "searched": best.settings,
-            }
-            folder.write_json(results.study(study) / "best.json", chosen)

@@ -6,169 +6,133 @@ import itertools
 import math
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from raymnist import folder, search_space
-from raymnist.config import PBT, SCORED, Experiment, Study, Sweep, Train, TrialConfig
-from raymnist.datasets import Images
+from raymnist.config import SCORED, Experiment, Study, Train, TrialConfig
 from raymnist.errors import InputError, choices
+from raymnist.folder import Folder
 from raymnist.metrics import CLUSTERING_METRICS, GENERATOR_METRICS
 from raymnist.models import MODELS, Model
 from raymnist.settings import validate
-from raymnist.sweep.objective import Scored, check, default_objective, objective
+from raymnist.sweep.objective import Scored, objectives
+from raymnist.sweep.outcome import Outcome, read
 
-DEFAULT_TRIALS = 8
 NETWORK_RATES = ("generator_learning_rate", "discriminator_learning_rate")
+NO_CHANGE: Any = {"resources": True, "confirm": True, "sweep": {"minutes"}}  # for trials that are there
 SAMPLED = GENERATOR_METRICS.keys() | CLUSTERING_METRICS.keys()  # looked at on `sweep.images` images
-# What may change while a model trains: it takes part in no variable's shape, and only there where it is read each step.
-PERTURBABLE = ("train.learning_rate", *(f"train.{rate}" for rate in NETWORK_RATES))
+STARTUP_TRIALS = 5  # drawn at random before Optuna suggests; with its own default of 10 it would never in a sweep of 8
 
 
-def resolve(name: str, study: Study, scored: Scored) -> Study:
-    """Put the model's defaults where the file says nothing, and check every value that the search may reach.
+@dataclass(frozen=True)
+class Plan:
+    """A resolved study, and what its trials depend on beside it: the experiment's seed and the data set.
 
-    scored: what the images have to score with. Raises InputError, which names the key, for an unknown model or metric,
-    or a value that the model refuses.
+    scored: what the images have to score with. dataset_sha256: of the images.
     """
-    where = f"studies.{name}"
-    kind = _kind(study, where)
-    try:
-        domains = study.domains
-    except InputError as error:
-        raise InputError(f"{where}.{error}") from None
-    for path, domain in domains.items():
-        if domain.kind == "grid" and (study.sweep is None or study.sweep.searcher == "random"):
-            raise InputError(f"{where}.{path}: a grid domain needs `searcher: grid`; for random draws write choice")
-        if not domain.finite and study.sweep and study.sweep.searcher == "grid":
-            raise InputError(f"{where}.{path}: `searcher: grid` needs grid or choice, received {domain}")
-    defaults = {key: field.default for key, field in kind.Settings.model_fields.items()}
-    train_defaults = {key: field.default for key, field in Train.model_fields.items()} | kind.defaults
-    sweep = study.sweep
-    if sweep is not None:
-        metric = sweep.metric or default_objective(kind, scored)
-        check(metric, kind, scored, f"{where}.sweep.metric")
-        sweep = sweep.model_copy(update={"metric": metric, "trials": _count(study, sweep, where)})
-    resolved = study.model_copy(
-        update={
-            "model": {"name": study.model["name"], **defaults, **study.model},
-            "train": train_defaults | study.train,
-            "sweep": sweep,
-        }
-    )
-    for values in search_space.corners(resolved.domains) if resolved.domains else [{}]:
-        _concrete(resolved, values, where)
-    _refuse_what_does_nothing(resolved, where)
-    if sweep is None and resolved.domains:
-        path = next(iter(resolved.domains))
-        raise InputError(f"{where}.{path}: a search domain needs a sweep, such as `sweep: {{trials: 8}}`")
-    if sweep is not None and not resolved.domains:
-        raise InputError(
-            f"{where}.sweep: nothing is searched; put a domain where a value stands, or take the sweep out"
-        )
-    return resolved
 
+    name: str
+    study: Study
+    seed: int
+    scored: Scored
+    dataset_sha256: str
 
-def _refuse_what_does_nothing(study: Study, where: str) -> None:
-    """Refuse a searched rate that no network takes, and what population-based training cannot perturb."""
-    domains = study.domains
-    if "train.learning_rate" in domains and all(study.train[rate] is not None for rate in NETWORK_RATES):
-        raise InputError(f"{where}.train.learning_rate: searched, but both networks have rates of their own")
-    if study.sweep is None or not isinstance(study.sweep.scheduler, PBT):
-        return
-    if study.sweep.searcher == "grid":
-        raise InputError(f"{where}.sweep.searcher: pbt draws its settings anew as it goes on; expected random")
-    for path, domain in domains.items():
-        if path not in PERTURBABLE or domain.kind not in ("choice", "uniform", "loguniform"):
-            raise InputError(
-                f"{where}.{path}: pbt changes settings while a model trains; expected choice, uniform or loguniform of "
-                f"{', '.join(PERTURBABLE)}, received {domain}"
-            )
-    every, epochs = study.sweep.every, study.train["epochs"]
-    first = math.ceil(study.sweep.scheduler.interval(every, epochs) / every) * every
-    if first >= epochs:
-        raise InputError(
-            f"{where}.sweep: pbt exchanges weights every `scheduler.perturb_every` epochs, at a look (`every` {every});"
-            f" expected the first exchange before the last of {epochs} epochs, received {first}"
-        )
-    if (study.sweep.trials or DEFAULT_TRIALS) < 2:
-        raise InputError(f"{where}.sweep.trials: pbt needs a population; expected at least 2, received 1")
+    @property
+    def count(self) -> int:
+        """How many trials are searched, confirmations apart."""
+        return self.study.sweep.trials or 1 if self.study.sweep else 1
 
+    def trials(self) -> list[TrialConfig]:
+        """Draw the trials up front; the first 8 of 12 are the 8 of 8.
 
-def check_images(name: str, study: Study, images: Images) -> None:
-    """Check that a resolved study's batch sizes and model fit the data set; raises InputError."""
-    if MODELS[study.model["name"]].kind == "classifier" and images.train_labels is None:
-        raise InputError(f"studies.{name}.model: classifier needs labels, and the data set {images.name} has none")
-    if study.sweep and study.sweep.metric in CLUSTERING_METRICS:
-        count = min(study.sweep.images, len(images.validation))
-        if count <= images.classes:
-            raise InputError(
-                f"studies.{name}.sweep.metric: {study.sweep.metric} needs more validation images than the "
-                f"{images.classes} clusters, received {count}"
-            )
-    for values in search_space.corners(study.domains) if study.domains else [{}]:
-        batch_size = _concrete(study, values, f"studies.{name}")[1].batch_size
-        if batch_size > len(images.train):
-            raise InputError(
-                f"studies.{name}.train.batch_size: expected at most {len(images.train)}, the training images, "
-                f"received {batch_size}"
-            )
+        With `searcher: optuna` only the first few are drawn; the settings of the others are left open.
+        """
+        return [self.trial(number) for number in range(self.count)]
 
+    def is_open(self, number: int) -> bool:
+        """Tell whether a trial's settings are left to Optuna, which needs the results of others for them."""
+        return self.study.sweep is not None and self.study.sweep.searcher == "optuna" and number >= STARTUP_TRIALS
 
-def warnings(name: str, study: Study) -> list[str]:
-    """List what a resolved study may do, but hardly means."""
-    kind = _kind(study, f"studies.{name}")
-    if study.sweep and study.sweep.metric in kind.unsuitable:
-        return [
-            f"studies.{name}.sweep.metric: {study.sweep.metric} does not rank the trials of a GAN, whose networks are "
-            f"measured against each other; fid and {kind.objective} do"
-        ]
-    return []
+    def trial(self, number: int, values: Mapping[str, Any] | None = None) -> TrialConfig:
+        """Make a trial of its number, from 0, and the values of the domains by their paths.
 
-
-def plan(name: str, study: Study, seed: int, scored: Scored) -> list[TrialConfig]:
-    """Draw a resolved study's trials from the experiment's seed.
-
-    scored: what the images have to score with. A trial's values depend on (seed, study's name, its number) alone: the
-    first 8 of 12 trials are the 8 of 8.
-    """
-    domains = study.domains
-    count = study.sweep.trials or 1 if study.sweep else 1
-    is_population = study.sweep is not None and study.sweep.scheduler.name == "pbt"
-    is_grid = study.sweep is not None and study.sweep.searcher == "grid"
-    grid = list(itertools.islice(search_space.grid(domains), count)) if is_grid else []
-    metric = objective(study, scored)
-    trials = []
-    for number in range(count):
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
+        Without values they are drawn: they depend on (seed, study's name, number) alone, as the trial's seed does. Of a
+        trial that is left to Optuna they only hold the place, and `searched` is empty.
+        """
+        study, domains, metrics = self.study, self.study.domains, objectives(self.study, self.scored)
+        rng = np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), number])
         trial_seed = int(rng.integers(2**31))
-        values = grid[number] if is_grid else search_space.draw(domains, rng)
-        model, train = _concrete(study, values, f"studies.{name}")
-        trials.append(
-            TrialConfig(
-                study=name,
-                trial_id=f"{name}-{number:02d}",
-                seed=trial_seed,
-                model=model,
-                train=train,
-                samples=study.samples,
-                metric=metric,
-                every=study.sweep.every if study.sweep else 1,
-                images=study.sweep.images if study.sweep and metric in SAMPLED else SCORED,
-                classifier=scored.classifier if metric in GENERATOR_METRICS else "",
-                searched={path.rpartition(".")[2]: values[path] for path in domains},
-                perturbed=[path.rpartition(".")[2] for path in domains] if is_population else [],
-            )
+        drawn = values if values is not None else self._draw(number, rng)
+        model, train = concrete(study, drawn, f"studies.{self.name}")
+        is_population = study.sweep is not None and study.sweep.scheduler.name == "pbt"
+        is_left_open = values is None and self.is_open(number)
+        return TrialConfig(
+            study=self.name,
+            trial_id=f"{self.name}-{number:02d}",
+            seed=trial_seed,
+            model=model,
+            train=train,
+            samples=study.samples,
+            metric=metrics[0],
+            other_metrics=metrics[1:],
+            every=study.sweep.every if study.sweep else 1,
+            images=study.sweep.images if study.sweep and SAMPLED.intersection(metrics) else SCORED,
+            classifier=self.scored.classifier if GENERATOR_METRICS.keys() & metrics else "",
+            searched={} if is_left_open else {last_name(path): drawn[path] for path in domains},
+            perturbed=[last_name(path) for path in domains] if is_population else [],
         )
-    return trials
+
+    def pending(self, results: Folder) -> list[Outcome]:
+        """List the searched trials as not begun."""
+        return [self._pending(number, results) for number in range(self.count)]
+
+    def outcomes(self, results: Folder) -> list[Outcome]:
+        """Read how the searched trials stand; once the time is over, what has not ended is stopped or skipped."""
+        outcomes = [self._as_it_stands(number, results) for number in range(self.count)]
+        return [outcome.out_of_time() for outcome in outcomes] if self.seconds_left(results) <= 0 else outcomes
+
+    def seconds_left(self, results: Folder) -> float:
+        """Count the seconds that are left for the search; infinitely many where it has no budget."""
+        if self.study.sweep is None or self.study.sweep.minutes is None:
+            return math.inf
+        spent: float = results.manifest.get("seconds", {}).get(self.name, 0.0)
+        return self.study.sweep.minutes * 60 - spent
+
+    def outcome(self, trial: TrialConfig, results: Folder) -> Outcome:
+        """Read how a trial stands."""
+        return read(trial, trial_key(trial, self.dataset_sha256), results.trial(self.name, trial.trial_id))
+
+    def _pending(self, number: int, results: Folder) -> Outcome:
+        trial = self.trial(number)
+        key = "" if self.is_open(number) else trial_key(trial, self.dataset_sha256)
+        return Outcome(trial, key, results.trial(self.name, trial.trial_id))
+
+    def _as_it_stands(self, number: int, results: Folder) -> Outcome:
+        pending = self._pending(number, results)
+        if pending.key:
+            return self.outcome(pending.trial, results)
+        drawn = (folder.read_json(pending.path / "config.json") or {}).get("searched", {})
+        if drawn.keys() != {last_name(domain) for domain in self.study.domains}:
+            return pending
+        values = {domain: drawn[last_name(domain)] for domain in self.study.domains}
+        return self.outcome(self.trial(number, values), results)
+
+    def _draw(self, number: int, rng: np.random.Generator) -> Mapping[str, Any]:
+        if self.study.sweep and self.study.sweep.searcher == "grid":
+            return next(itertools.islice(search_space.grid(self.study.domains), number, None))
+        return search_space.draw(self.study.domains, rng)
 
 
 def trial_key(trial: TrialConfig, dataset_sha256: str) -> str:
     """Hash all that a trial's training depends on, the code and the libraries that train it included."""
-    dependent = trial.model_dump(mode="json", exclude={"study", "trial_id", "searched"})
-    scores = ("metrics",) if trial.metric in SAMPLED else ("metrics/frechet.py", "metrics/frechet_pixels.py")
+    dependent = trial.model_dump(mode="json", exclude={"study", "trial_id", "searched", "confirms"})
+    scores = (
+        ("metrics",) if SAMPLED.intersection(trial.metrics) else ("metrics/frechet.py", "metrics/frechet_pixels.py")
+    )
     code = folder.digest_of_code("datasets.py", "models", "training", *scores)
     return folder.key_of(dependent, dataset_sha256, code, version("keras"), version("tensorflow"))
 
@@ -176,7 +140,8 @@ def trial_key(trial: TrialConfig, dataset_sha256: str) -> str:
 def changes(before: Experiment, after: Experiment, names: list[str]) -> str | None:
     """Say in one line what changed that the trials of the studies `names` depend on; None if nothing did.
 
-    More trials are not a change, as the plan of fewer is its beginning; nor are the resources.
+    More trials are not a change, as the plan of fewer is its beginning; nor are the resources, the time and what is
+    confirmed.
     """
     for part in ("seed", "dataset"):
         old, new = (experiment.model_dump(mode="json")[part] for experiment in (before, after))
@@ -185,7 +150,7 @@ def changes(before: Experiment, after: Experiment, names: list[str]) -> str | No
     for name in names:
         if name not in before.studies:
             continue
-        old, new = (_flat(e.studies[name].model_dump(mode="json", exclude={"resources"})) for e in (before, after))
+        old, new = (_flat(e.studies[name].model_dump(mode="json", exclude=NO_CHANGE)) for e in (before, after))
         if (old.get("sweep.trials") or 0) < (new.get("sweep.trials") or 0):
             old["sweep.trials"] = new["sweep.trials"]
         different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
@@ -195,31 +160,33 @@ def changes(before: Experiment, after: Experiment, names: list[str]) -> str | No
     return None
 
 
-def _kind(study: Study, where: str) -> type[Model]:
+def kind_of(study: Study, where: str) -> type[Model]:
+    """Find a study's model; raises InputError, which names the key under `where`."""
     if study.model["name"] not in MODELS:
         raise InputError(f"{where}.model.name: {choices('model', study.model['name'], MODELS)}")
     return MODELS[study.model["name"]]
 
 
-def _count(study: Study, sweep: Sweep, where: str) -> int:
-    if sweep.searcher == "random":
-        return sweep.trials or DEFAULT_TRIALS
-    points = math.prod(len(domain.arguments) for domain in study.domains.values())
-    if sweep.trials and sweep.trials > points:
-        raise InputError(f"{where}.sweep.trials: expected at most {points}, the points of the grid, not {sweep.trials}")
-    return sweep.trials or points
-
-
-def _concrete(study: Study, values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Train]:
-    kind = _kind(study, where)
+def concrete(study: Study, values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Train]:
+    """Put values in the domains' places; returns the model's settings and the training's. Raises InputError."""
+    kind = kind_of(study, where)
     filled = search_space.fill({"model": study.model, "train": study.train}, values)
     settings = {key: value for key, value in filled["model"].items() if key != "name"}
     model = validate(kind.Settings, settings, f"{where}.model.")
     train = validate(Train, filled["train"], f"{where}.train.")
+    if train.patience is not None and train.patience >= train.epochs:
+        raise InputError(
+            f"{where}.train.patience: expected fewer than the {train.epochs} epochs, received {train.patience}"
+        )
     for key in NETWORK_RATES:
         if kind.kind != "generator" and getattr(train, key) is not None:
             raise InputError(f"{where}.train.{key}: belongs to a GAN, received it for {study.model['name']}")
     return {"name": study.model["name"], **model.model_dump()}, train
+
+
+def last_name(path: str) -> str:
+    """Shorten a setting's path to its last part, by which tables name it."""
+    return path.rpartition(".")[2]
 
 
 def _flat(mapping: Mapping[str, Any], key: str = "") -> dict[str, Any]:

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import (
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
+from ray.tune.search import Searcher
 
-from raymnist import folder
-from raymnist.config import FIFO, PBT, Study, TrialConfig
+from raymnist.config import FIFO, PBT, MedianStopping
 from raymnist.datasets import Images
 from raymnist.folder import Folder
 from raymnist.metrics import METRICS
 from raymnist.models.features import ClassifierFile
+from raymnist.sweep.budget import Deadline, Stopwatch
 from raymnist.sweep.callback import Progress, Report
-from raymnist.sweep.outcome import Outcome
+from raymnist.sweep.loggers import Logging
+from raymnist.sweep.outcome import Outcome, draft
+from raymnist.sweep.plan import Plan, last_name
 from raymnist.sweep.population import population
 from raymnist.sweep.resources import Request
 from raymnist.sweep.session import environment
-from raymnist.sweep.trainable import Plan, StudyTrainable
+from raymnist.sweep.trainable import CheckpointPlace, StudyTrainable
 
 TUNES_WAYS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files: the trial's folder has them
@@ -28,78 +39,160 @@ TUNES_WAYS = {
 }
 
 
-def train_open(
-    study: Study,
-    outcomes: list[Outcome],
-    images: Images,
-    classifier: ClassifierFile | None,
-    results: Folder,
-    request: Request,
-    progress: Progress,
-) -> None:
-    """Train the trials among `outcomes` that have not ended, each in its folder under `results`.
+@dataclass(frozen=True)
+class Search:
+    """What the training of a study's trials needs beside them.
 
-    classifier: of these images, for objectives that need it. A trial that fails is noted in its folder and does not
-    stop the others.
+    classifier: of the images, for objectives that need it. request: what a trial occupies. at_once: how many trials are
+    handed to Ray at the same time; None for one more than it can train, by which an autoscaler knows of need.
     """
-    plans = {
-        outcome.trial.trial_id: Plan(_as_it_stands(outcome), outcome.key, outcome.path.resolve())
-        for outcome in outcomes
-        if not outcome.is_ended
-    }
-    if not plans:
-        return
-    planned = [
-        {"trial_id": trial_id, "rates": {name: getattr(plan.trial.train, name) for name in plan.trial.perturbed}}
-        for trial_id, plan in plans.items()
-    ]
-    metric = outcomes[0].trial.metric
-    # Population-based training hands weights from trial to trial by way of Tune's storage, which nodes must share.
-    place = results.study(outcomes[0].trial.study)
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".exchange-", dir=place.resolve()) as storage, environment(TUNES_WAYS):
-        tune.Tuner(
-            tune.with_parameters(StudyTrainable, images=images, plans=plans, classifier=classifier),
-            param_space={"planned": tune.grid_search(planned), "resources": asdict(request)},
-            tune_config=tune.TuneConfig(
-                metric=metric,
-                mode=METRICS[metric].direction,
-                scheduler=_scheduler(study, outcomes),
-                reuse_actors=True,
-                trial_name_creator=_trial_id,
-                trial_dirname_creator=_trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name=outcomes[0].trial.study,
-                storage_path=storage,
-                callbacks=[Report(plans, progress)],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, num_to_keep=4),
-                verbose=0,
-            ),
-        ).fit()
+
+    plan: Plan
+    images: Images
+    classifier: ClassifierFile | None
+    results: Folder
+    checkpoints: CheckpointPlace
+    request: Request
+    at_once: int | None
+    logging: Logging
+
+    def train(self, outcomes: Sequence[Outcome], progress: Progress, part: str) -> None:
+        """Train the trials among `outcomes` that have not ended, each in its own folder.
+
+        A trial that fails is noted in its folder and does not stop the others. part: of the manifest's seconds.
+        """
+        to_train = [outcome for outcome in outcomes if not outcome.is_ended]
+        if not to_train:
+            return
+        metric, begun = to_train[0].trial.metric, dict[str, Outcome]()
+        scheduler = _scheduler(self.plan, to_train)
+        deadline = Deadline(math.inf if to_train[0].trial.confirms else self.plan.seconds_left(self.results))
+        if deadline.is_over:
+            return
+        stopwatch = Stopwatch(self.results, part)
+        if isinstance(scheduler, PopulationBasedTraining):  # which needs all of them at hand
+            searcher = None
+            planned = {"planned": tune.grid_search([_begin(outcome, begun) for outcome in to_train])}
+        else:
+            searcher, planned = InOrder(self.plan, to_train, self.results, deadline, begun), {}
+        place = self.results.study(self.plan.name).resolve()
+        place.mkdir(parents=True, exist_ok=True)
+        # Population-based training hands weights from trial to trial by way of Tune's storage, which nodes must share.
+        with tempfile.TemporaryDirectory(prefix=".exchange-", dir=place) as storage, environment(TUNES_WAYS):
+            tune.Tuner(
+                tune.with_parameters(
+                    StudyTrainable,
+                    images=self.images,
+                    place=place,
+                    checkpoints=self.checkpoints,
+                    classifier=self.classifier,
+                ),
+                param_space={"request": asdict(self.request), **planned},
+                tune_config=tune.TuneConfig(
+                    metric=metric,
+                    mode=METRICS[metric].direction,
+                    search_alg=searcher,
+                    scheduler=scheduler,
+                    num_samples=len(to_train) if searcher else 1,
+                    max_concurrent_trials=self._most() if searcher else None,
+                    reuse_actors=True,
+                    trial_name_creator=_trial_id,
+                    trial_dirname_creator=_trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    name=self.plan.name,
+                    storage_path=storage,
+                    stop=deadline,
+                    callbacks=[Report(begun, progress, self.logging, stopwatch, deadline)],
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, num_to_keep=4),
+                    verbose=0,
+                ),
+            ).fit()
+        stopwatch.tick(every=0)
+
+    def _most(self) -> int | None:
+        """Count the trials to hand out at the same time; one that waits would not know the others' scores."""
+        limits = [limit for limit in (self.plan.study.resources.max_concurrent, self.at_once) if limit]
+        return min(limits, default=None)
 
 
-def _scheduler(study: Study, outcomes: list[Outcome]) -> TrialScheduler:
-    if study.sweep is None or isinstance(study.sweep.scheduler, FIFO):
+def _begin(outcome: Outcome, begun: dict[str, Outcome]) -> dict[str, Any]:
+    """Write what a trial is to its folder, where its worker reads it; returns its part of Tune's configuration."""
+    begun[outcome.trial.trial_id] = outcome
+    trial = draft(outcome)
+    return {"trial_id": trial.trial_id, "rates": {name: getattr(trial.train, name) for name in trial.perturbed}}
+
+
+class InOrder(Searcher):
+    """Hands the open trials to Tune in their order, until the time is over.
+
+    A trial that is left to Optuna gets its settings as it begins, from what the others have reached by then.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        to_train: Sequence[Outcome],
+        results: Folder,
+        deadline: Deadline,
+        begun: dict[str, Outcome],
+    ):
+        """`begun` gets the trials by their ids."""
+        super().__init__()
+        self.plan, self.results, self.deadline, self.begun = plan, results, deadline, begun
+        self.waiting = list(to_train)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave all behind: Tune pickles its searcher for a restore that is not used."""
+        return {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """Begin the next trial."""
+        if not self.waiting or self.deadline.is_over:
+            return Searcher.FINISHED
+        outcome = self.waiting.pop(0)
+        if not outcome.key:
+            outcome = self._suggested(outcome)
+        return {"planned": _begin(outcome, self.begun)}
+
+    def _suggested(self, outcome: Outcome) -> Outcome:
+        from raymnist.sweep import tpe  # Optuna is an extra
+
+        outcomes = self.plan.outcomes(self.results)
+        number = [other.trial.trial_id for other in outcomes].index(outcome.trial.trial_id)
+        values = tpe.suggest(self.plan, number, [other for other in outcomes if other.key])
+        return self.plan.outcome(self.plan.trial(number, values), self.results)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Leave it to the trial's folder."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: a search goes on from the trials' folders."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+
+def _scheduler(plan: Plan, outcomes: Sequence[Outcome]) -> TrialScheduler:
+    if plan.study.sweep is None or isinstance(plan.study.sweep.scheduler, FIFO) or outcomes[0].trial.confirms:
         return FIFOScheduler()
-    scheduler, epochs = study.sweep.scheduler, max(outcome.trial.train.epochs for outcome in outcomes)
+    scheduler, epochs = plan.study.sweep.scheduler, max(outcome.trial.train.epochs for outcome in outcomes)
     if isinstance(scheduler, PBT):
-        domains = {path.rpartition(".")[2]: domain for path, domain in study.domains.items()}
-        return population(scheduler, domains, epochs, study.sweep.every, outcomes[0].trial.seed)
+        domains = {last_name(path): domain for path, domain in plan.study.domains.items()}
+        return population(scheduler, domains, epochs, plan.study.sweep.every, outcomes[0].trial.seed)
+    if isinstance(scheduler, MedianStopping):
+        return MedianStoppingRule(
+            time_attr="epoch",
+            grace_period=scheduler.grace(epochs),
+            min_samples_required=scheduler.least_trials,
+            min_time_slice=math.inf,  # else it pauses trials to let others catch up, at the cost of a restore each
+        )
     return AsyncHyperBandScheduler(
         time_attr="epoch",
         max_t=epochs,
-        grace_period=min(epochs, scheduler.grace_epochs or math.ceil(epochs / 4)),
+        grace_period=scheduler.grace(epochs),
         reduction_factor=scheduler.reduction_factor,
     )
-
-
-def _as_it_stands(outcome: Outcome) -> TrialConfig:
-    """Read the rates that population-based training has given an unfinished trial; else they are the planned ones."""
-    stored = folder.read_json(outcome.path / "config.json") or {}
-    if stored.pop("key", None) != outcome.key:
-        return outcome.trial
-    return TrialConfig.model_validate(stored)
 
 
 def _trial_id(trial: tune.experiment.Trial) -> str:

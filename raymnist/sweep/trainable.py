@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from raymnist import folder
 from raymnist.config import TrialConfig
 from raymnist.datasets import Images
 from raymnist.models.features import ClassifierFile
+from raymnist.sweep.resources import Request
 
 if TYPE_CHECKING:
+    from raymnist.training.checkpoints import CheckpointFolder
     from raymnist.training.judges import Judge
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A trial to train: its key, and the folder in which it goes on."""
+class CheckpointPlace:
+    """Where a study's trials keep their checkpoints, and how many.
 
-    trial: TrialConfig
-    key: str
-    path: Path
+    uri: of a folder that holds a folder per trial `below` it; `None` stands for the trials' own folders.
+    """
+
+    uri: str | None
+    below: str
+    best: int
+
+    def of(self, trial: Path) -> CheckpointFolder:
+        """Open that of a trial, by its folder."""
+        from raymnist.training.checkpoints import CheckpointFolder
+
+        if self.uri is None:
+            return CheckpointFolder.local(trial / "checkpoints", self.best)
+        return CheckpointFolder.remote(self.uri, f"{self.below}/{trial.name}", self.best)
 
 
 class StudyTrainable(tune.Trainable):
@@ -39,16 +52,21 @@ class StudyTrainable(tune.Trainable):
         config: dict[str, Any],
         *,
         images: Images,
-        plans: Mapping[str, Plan],
+        place: Path,
+        checkpoints: CheckpointPlace,
         classifier: ClassifierFile | None,
     ) -> None:
-        """Claim the devices for the life of this process, and begin the first trial."""
+        """Claim the devices for the life of this process, and begin the first trial.
+
+        place: the study's folder, in which each planned trial's folder says what the trial is.
+        """
         from raymnist.training import devices
 
         self.images = images
-        self.plans = plans
+        self.place = place
+        self.checkpoints = checkpoints
         self.classifier = classifier
-        devices.claim(**config["resources"])
+        devices.claim(config["request"]["cpus"], config["request"]["gpus"])
         self.judge: Judge | None = None
         self._begin(config)
 
@@ -64,12 +82,14 @@ class StudyTrainable(tune.Trainable):
 
         # A trial that takes over another's weights gets a copy of its configuration, identity and all: only the name
         # tells them apart, and only the rates are meant.
-        plan = self.plans[self.trial_name]
-        train = plan.trial.train.model_copy(update=config["planned"]["rates"])
-        trial = plan.trial.model_copy(update={"train": train})
-        self.training = Training(trial, self.images, self.classifier, self.judge)
+        path = self.place / self.trial_name
+        planned = folder.read_json(path / "config.json")
+        key = planned.pop("key")
+        trial = TrialConfig.model_validate(planned)
+        train = trial.train.model_copy(update=config["planned"]["rates"])
+        self.training = Training(trial.model_copy(update={"train": train}), self.images, self.classifier, self.judge)
         self.judge = self.training.judge
-        self.folder = TrialFolder(plan.path, plan.key)
+        self.folder = TrialFolder(path, key, self.checkpoints.of(path))
         self.folder.begin(self.training)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -87,15 +107,14 @@ class StudyTrainable(tune.Trainable):
         while not training.trial.is_due(row["epoch"]):
             row = self.folder.epoch(training)
         devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        return {**row, "done": training.is_done, "cuda_visible_devices": devices}
+        done = training.is_done
+        return {**row, "done": done, "trained": done, "cuda_visible_devices": devices}  # Tune sets "done" for any end
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """Ask for the trial's CPUs and GPUs on one node."""
-        resources = config["resources"]
-        return tune.PlacementGroupFactory([{"CPU": resources["cpus"], "GPU": resources["gpus"]}])
+        """Ask for all that the trial occupies on one node."""
+        return tune.PlacementGroupFactory([Request(**config["request"]).bundle])
 
     def __repr__(self) -> str:
         """Name the study and the process, as the dashboard shows it; Ray asks when the worker starts, or fails to."""
-        study = next(iter(self.plans.values())).trial.study
-        return f"StudyTrainable(study={study}, pid={os.getpid()})"
+        return f"StudyTrainable(study={self.place.name}, pid={os.getpid()})"

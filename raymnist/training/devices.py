@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
 
 import tensorflow as tf
 
+CONTEXT = 600  # MB of a card that CUDA's context takes in each process, beside TensorFlow's memory
+
 
 def claim(cpus: float, gpus: float) -> None:
-    """Limit this process to `cpus` threads, and to the GPU it was given, or to none.
+    """Limit this process to `cpus` threads, and to the GPU it was given, its share of one, or none.
 
     TensorFlow sizes its pools by the machine, ignores OMP_NUM_THREADS and takes a whole card: two trials would fight
     over both. Without GPUs it must not see any, as Ray hides none from such a worker.
@@ -17,6 +21,23 @@ def claim(cpus: float, gpus: float) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         tf.config.set_visible_devices([], "GPU")
     for card in tf.config.get_visible_devices("GPU"):
-        tf.config.experimental.set_memory_growth(card, True)
+        if gpus < 1:
+            limit = tf.config.LogicalDeviceConfiguration(memory_limit=memory_limit(gpus, card_memory()))
+            tf.config.set_logical_device_configuration(card, [limit])
+        else:
+            tf.config.experimental.set_memory_growth(card, True)
+
+
+def memory_limit(share: float, total: int) -> int:
+    """Count the MB that a process with a share of a card of `total` MB may take, so that all the shares fit on it."""
+    return int(share * total) - CONTEXT
+
+
+def card_memory() -> int:
+    """Ask the driver for the memory of the card that this process was given, in MB."""
+    card = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    words = ["nvidia-smi", f"--id={card}", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)

@@ -18,19 +18,20 @@ FOR_PIXELS = 2000  # fakes for frechet_pixels and the discriminator's accuracies
 
 
 class FakesJudge:
-    """Scores fakes beside the first validation images: frechet_pixels, and the objective if it is another score.
+    """Scores fakes beside the first validation images: frechet_pixels, and the objectives that are other scores.
 
-    Kept between the trials of a worker, which all share the study's objective and number of images.
+    Kept between the trials of a worker, which all share the study's objectives and number of images.
     """
 
     def __init__(self, trial: TrialConfig, images: Images, classifier: ClassifierFile | None):
         """Prepare the real side. Raises ValueError where the objective needs a classifier and there is none."""
-        self.metric, self.count = trial.metric, trial.images
+        self.metrics = [name for name in trial.metrics if name in GENERATOR_METRICS]
+        self.count = trial.images if self.metrics else 0
         self.pixels = FrechetPixels.fit(images.train, images.validation)
-        if trial.metric not in GENERATOR_METRICS:
+        if not self.metrics:
             return
         if classifier is None or images.validation_labels is None:
-            raise ValueError(f"{trial.metric}: expected a classifier and labels, received none")
+            raise ValueError(f"{self.metrics[0]}: expected a classifier and labels, received none")
         self.classify = classifier.open()
         self.real = self.classify(images.validation[: trial.images])
         self.counts = images.class_counts(images.validation_labels[: trial.images])
@@ -38,9 +39,9 @@ class FakesJudge:
     def __call__(self, fakes: Pixels) -> Scores:
         """Score uint8 fakes [n, H, W, C]."""
         scores = {"frechet_pixels": self.pixels(fakes[:FOR_PIXELS])}
-        if self.metric in GENERATOR_METRICS:
+        if self.metrics:
             comparison = Comparison(self.real, self.classify(fakes[: self.count]), 0, self.counts, has_intervals=False)
-            scores[self.metric] = GENERATOR_METRICS[self.metric].function(comparison).value
+            scores |= {name: GENERATOR_METRICS[name].function(comparison).value for name in self.metrics}
         return scores
 
 
@@ -52,7 +53,7 @@ class CodesJudge:
 
     def __init__(self, trial: TrialConfig, images: Images):
         """Keep the sample."""
-        self.metric = trial.metric
+        self.metrics = [name for name in trial.metrics if name in CLUSTERING_METRICS]
         self.classes = images.classes
         self.images = images.validation[: trial.images]
         self.labels = None if images.validation_labels is None else images.validation_labels[: trial.images]
@@ -63,8 +64,12 @@ class CodesJudge:
 
         codes = networks.encode(encoder, self.images)
         clusters = KMeans(min(self.classes, len(codes)), n_init=4, random_state=0).fit_predict(codes)
-        metric = CLUSTERING_METRICS[self.metric]
-        return {self.metric: metric.function(codes if metric.needs == "points" else self.labels, clusters)}
+        return {
+            name: CLUSTERING_METRICS[name].function(
+                codes if CLUSTERING_METRICS[name].needs == "points" else self.labels, clusters
+            )
+            for name in self.metrics
+        }
 
 
 Judge = FakesJudge | CodesJudge
@@ -75,4 +80,4 @@ def judge_for(trial: TrialConfig, images: Images, classifier: ClassifierFile | N
     kind = MODELS[trial.model["name"]].kind
     if kind == "generator":
         return FakesJudge(trial, images, classifier)
-    return CodesJudge(trial, images) if trial.metric in CLUSTERING_METRICS else None
+    return CodesJudge(trial, images) if CLUSTERING_METRICS.keys() & trial.metrics else None

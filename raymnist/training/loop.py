@@ -9,15 +9,14 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import keras
 import numpy as np
 
-from raymnist import folder
 from raymnist.config import TrialConfig
 from raymnist.datasets import Images, Labels, Pixels
-from raymnist.metrics import GENERATOR_METRICS, METRICS
+from raymnist.metrics import METRICS
 from raymnist.models import MODELS, Model, networks
 from raymnist.models.classifier import Classifier
 from raymnist.models.features import ClassifierFile
@@ -76,8 +75,11 @@ class Training:
 
     @property
     def is_done(self) -> bool:
-        """Whether all epochs are trained."""
-        return self.epochs_done >= self.trial.train.epochs
+        """Whether all epochs are trained, or the objective has not become better for as many as it has patience."""
+        number, patience = self.epochs_done, self.trial.train.patience
+        if number >= self.trial.train.epochs:
+            return True
+        return bool(patience and self.best and self.trial.is_due(number) and number - self.best["epoch"] >= patience)
 
     def epoch(self) -> Row:
         """Train one epoch, and score it where the objective is due or samples are. Returns its row of the history.
@@ -114,8 +116,7 @@ class Training:
         if isinstance(self.judge, CodesJudge) and due:
             row |= self.judge(self.model.network.get_layer("encoder"))
         if isinstance(self.judge, FakesJudge) and (due or sampled):
-            scored = self.trial.images if due and self.trial.metric in GENERATOR_METRICS else 0
-            fakes = self.generate(max(FOR_PIXELS, scored))
+            fakes = self.generate(max(FOR_PIXELS, self.judge.count if due else 0))
             row |= self.judge(fakes) if due else {}
             if sampled and isinstance(self.model, GAN):
                 row |= self.model.accuracies(self.images.validation[:FOR_PIXELS], fakes[:FOR_PIXELS])
@@ -141,7 +142,7 @@ class Training:
         originals = self.images.validation[:50]
         return samples.in_pairs(originals, networks.reconstruct(self.model.network, originals))
 
-    def save(self, path: Path) -> None:
+    def save(self, file: Path | BinaryIO) -> None:
         """Write a checkpoint (`.npz`): every variable, the history and the trial's configuration."""
         state = {
             "history": self.history,
@@ -150,15 +151,14 @@ class Training:
             "trial": self.trial.model_dump(mode="json"),
         }
         arrays = {f"{i:04d} {variable.path}": np.asarray(variable) for i, variable in enumerate(self.model.variables)}
-        with folder.replacing(path) as draft:
-            np.savez(draft, allow_pickle=False, state=np.asarray(json.dumps(state)), **arrays)
+        np.savez(file, allow_pickle=False, state=np.asarray(json.dumps(state)), **arrays)
 
-    def restore(self, path: Path) -> None:
+    def restore(self, file: Path | BinaryIO) -> None:
         """Go on from a checkpoint of a model with the same variables.
 
         Raises ValueError if their shapes differ.
         """
-        state = self._load(path)
+        state = self._load(file)
         self.history, self.best, self.taken_from = state["history"], state["best"], state["taken_from"]
 
     def take_over(self, path: Path) -> None:
@@ -170,14 +170,14 @@ class Training:
         if donor != self.trial.trial_id:
             self.taken_from = donor
 
-    def _load(self, path: Path) -> dict[str, Any]:
+    def _load(self, file: Path | BinaryIO) -> dict[str, Any]:
         """Assign all variables; the optimizers' rates are set as an epoch begins."""
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(file, allow_pickle=False) as stored:
             state: dict[str, Any] = json.loads(str(stored["state"]))
             arrays = [stored[name] for name in sorted(set(stored.files) - {"state"})]
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in self.model.variables]:
             raise ValueError(
-                f"{path}: expected the variables of {self.trial.model}, received those of {state['trial']}"
+                f"checkpoint: expected the variables of {self.trial.model}, received those of {state['trial']}"
             )
         for variable, array in zip(self.model.variables, arrays, strict=True):
             variable.assign(array)

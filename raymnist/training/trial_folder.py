@@ -10,21 +10,18 @@ from raymnist.config import TrialConfig
 from raymnist.datasets import Images
 from raymnist.models.features import ClassifierFile
 from raymnist.training import samples
+from raymnist.training.checkpoints import CheckpointFolder
 from raymnist.training.loop import Row, Training
 
 
 class TrialFolder:
     """What a training leaves in its trial's folder."""
 
-    def __init__(self, path: Path, key: str):
-        """`key` stands for all that the training depends on."""
+    def __init__(self, path: Path, key: str, checkpoints: CheckpointFolder | None = None):
+        """`key` stands for all that the training depends on. Without a place for checkpoints they lie in the folder."""
         self.path = path
         self.key = key
-
-    @property
-    def checkpoint(self) -> Path:
-        """The last checkpoint."""
-        return self.path / "checkpoints" / "last.npz"
+        self.checkpoints = checkpoints or CheckpointFolder.local(path / "checkpoints", best=1)
 
     def begin(self, training: Training) -> None:
         """Write the configuration, and go on from the checkpoint that bears the same key, or start anew.
@@ -32,17 +29,16 @@ class TrialFolder:
         The configuration may differ from the written one in its perturbed settings.
         """
         config = self.path / "config.json"
-        if (folder.read_json(config) or {}).get("key") == self.key and self.checkpoint.is_file():
-            training.restore(self.checkpoint)
-        elif self.path.is_dir():
-            with folder.replacing(self.path) as emptied:
-                emptied.mkdir()
+        if (folder.read_json(config) or {}).get("key") != self.key:
+            folder.remove(self.path)
+        else:
+            self.checkpoints.restore(training)
         folder.write_json(config, {"key": self.key, **training.trial.model_dump(mode="json")})
 
     def take_over(self, training: Training, path: Path) -> None:
         """Go on with the variables of a checkpoint, and keep that at once."""
         training.take_over(path)
-        training.save(self.checkpoint)
+        self.checkpoints.save(training)
 
     def epoch(self, training: Training) -> Row:
         """Train one epoch and write what is due: samples, the saved generator, the best network, the checkpoint."""
@@ -54,7 +50,7 @@ class TrialFolder:
             if name != "epoch"
         )
         print(f"{trial.trial_id} epoch {number} of {trial.train.epochs}: {told}", flush=True)
-        if trial.is_sampled(number):
+        if trial.is_sampled(number) or training.is_done:
             self._save_sample(training, f"epoch_{number:04d}")
             if training.model.kind == "generator":
                 self._save_network(training, self.path / "generators" / f"epoch_{number:04d}", trial.samples.save)
@@ -64,7 +60,7 @@ class TrialFolder:
         if trial.is_due(number):
             columns = list(dict.fromkeys(name for past in training.history for name in past))
             folder.write_csv(self.path / "history.csv", columns, training.history)
-            training.save(self.checkpoint)
+            self.checkpoints.save(training)
         return row
 
     def _save_sample(self, training: Training, name: str) -> None:

@@ -1,0 +1,67 @@
+"""One run at a time in a results folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import getpass
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from raymnist import provenance
+from raymnist.errors import InputError
+
+NAME = ".lock"
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[str]:
+    """Keep other runs out of the folder `path`, which is made if need be, for the length of a block.
+
+    The kernel holds the lock (flock), also over NFS, so that it is gone with its process however that ends; the file
+    names its owner, and stays behind where a run was killed. Yields what a user should know of that, or nothing.
+    Raises InputError where another run holds the lock, or nothing can be written.
+    """
+    was_there = path.is_dir()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file, notice = _acquire(path / NAME)
+    except BlockingIOError as error:
+        raise InputError(f"{path}: in use by {error.strerror}; expected no other run") from None
+    except OSError as error:
+        raise InputError(f"{path}: expected a folder to write to; {error.strerror}") from None
+    with file:
+        try:
+            yield notice
+        finally:
+            (path / NAME).unlink(missing_ok=True)
+            if not was_there and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _acquire(path: Path) -> tuple[TextIO, str]:
+    """Open and lock the file, and put the owner's name in it; raises BlockingIOError with that of another owner."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        file.seek(0)
+        left = file.read().strip()
+        notice = f"an earlier run was ended from outside: {left}; going on with what it left" if left else ""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                file.close()
+                raise BlockingIOError(error.errno, left or "another run") from None
+            notice = f"{path.parent}: its file system has no locks; see to it that no other run uses it"
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()  # of a run that ended just now, and took the file with it
+    file.truncate(0)
+    file.write(f"{getpass.getuser()} on {platform.node()}, process {os.getpid()}, since {provenance.now()}")
+    file.flush()
+    return file, notice

@@ -1,0 +1,71 @@
+"""The first half of the way: an experiment's studies are searched and confirmed, one after the other."""
+
+from __future__ import annotations
+
+from raymnist.models import MODELS, features
+from raymnist.standing import Standing
+from raymnist.sweep import rules
+from raymnist.sweep.loggers import Logging
+from raymnist.sweep.outcome import write_tables
+from raymnist.sweep.ranking import ranking, write_best
+from raymnist.sweep.resources import Cluster, Request
+from raymnist.sweep.search import Search
+from raymnist.sweep.trainable import CheckpointPlace
+from raymnist.terminal import Terminal
+
+
+def train(name: str, standing: Standing, request: Request, logging: Logging, terminal: Terminal) -> Standing:
+    """Search a study, then confirm its best; writes the tables of trials, and returns how things stand then."""
+    cluster = Cluster.connected()
+    for warning in (*rules.warnings(name, standing.experiment.studies[name]), cluster.warning(name, request)):
+        if warning:
+            terminal.say(f"warning: {warning}")
+    search = Search(
+        standing.plans[name],
+        standing.images,
+        standing.classifier,
+        standing.folder,
+        _checkpoints(name, standing),
+        request,
+        None if cluster.types else cluster.at_once(request),
+        logging,
+    )
+    is_new = False
+    for part in ("trials", "confirmations"):
+        outcomes = [o for o in standing.outcomes[name] if bool(o.trial.confirms) == (part == "confirmations")]
+        to_train = [outcome for outcome in outcomes if not outcome.is_ended]
+        if not to_train:
+            continue
+        is_new = True
+        terminal.say(f"{name}: training {len(to_train)} of {len(outcomes)} {part}")
+        with terminal.epochs(name, sum(outcome.trial.train.epochs for outcome in to_train)) as progress:
+            search.train(outcomes, progress, name if part == "trials" else f"{name} {part}")
+        standing = standing.reread(name)
+        skipped = sum(outcome.status == "skipped" for outcome in standing.outcomes[name])
+        if skipped:
+            terminal.say(f"{name}: the time is over, {skipped} trials were not begun; more `sweep.minutes` trains them")
+    for outcome in standing.outcomes[name]:
+        if outcome.history:
+            logging.log(outcome)  # of earlier runs too, where a logger is new
+    write_tables(standing.all_outcomes, standing.folder)
+    write_best(standing.outcomes[name], standing.folder)
+    keep_classifier(name, standing, terminal, is_new)
+    return standing
+
+
+def _checkpoints(name: str, standing: Standing) -> CheckpointPlace:
+    noted, best = standing.folder.manifest["checkpoints"], standing.experiment.checkpoints.best
+    return (
+        CheckpointPlace(noted["uri"], f"{noted['folder']}/{name}", best) if noted else CheckpointPlace(None, "", best)
+    )
+
+
+def keep_classifier(name: str, standing: Standing, terminal: Terminal, is_new: bool) -> None:
+    """Keep a study's best classifier for scores, where it was just trained, or where there is none yet or any more."""
+    ranked = ranking(standing.outcomes[name])
+    best = ranked[0].best if ranked else None
+    if not best or not best.best or MODELS[best.trial.model["name"]].kind != "classifier":
+        return
+    if is_new or not features.find(standing.images):
+        said = features.keep(best.path / "model.keras", standing.images)
+        terminal.say(f"{name}: {said} (val_accuracy {best.best['val_accuracy']:.4g})")

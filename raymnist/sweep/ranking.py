@@ -1,0 +1,116 @@
+"""Which configuration of a study is best, and by how much."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raymnist import folder
+from raymnist.folder import Folder
+from raymnist.metrics import METRICS
+from raymnist.sweep.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A configuration, and what it reached.
+
+    trial: the searched one. runs: what counts, in the order of their ids: its confirmations, or itself without any.
+    values: each run's best objective.
+    """
+
+    trial: Outcome
+    runs: list[Outcome]
+    values: list[float]
+
+    @property
+    def mean(self) -> float:
+        """The mean over the runs."""
+        return statistics.fmean(self.values)
+
+    @property
+    def sd(self) -> float | None:
+        """The standard deviation of a single run, estimated from all; None for one run alone."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def best(self) -> Outcome:
+        """The run with the best objective; the first of equals."""
+        sign = _sign(self.trial)
+        return self.runs[min(range(len(self.runs)), key=lambda run: sign * self.values[run])]
+
+
+def by_objective(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Sort the ended trials, the best first and equals as they were."""
+    ended = [outcome for outcome in outcomes if outcome.is_ended and outcome.best]
+    return sorted(ended, key=lambda outcome: _sign(outcome) * _value(outcome))
+
+
+def ranking(outcomes: Sequence[Outcome]) -> list[Ranked]:
+    """Rank a study's confirmed configurations by the mean of their ended runs; without any, the best trial alone."""
+    searched = [outcome for outcome in outcomes if not outcome.trial.confirms]
+    ranked = []
+    for chosen in by_objective(searched):
+        runs = [o for o in outcomes if o.trial.confirms == chosen.trial.trial_id and o.is_ended and o.best]
+        if runs:
+            ranked.append(Ranked(chosen, runs, [_value(run) for run in runs]))
+    if not ranked:
+        return [Ranked(chosen, [chosen], [_value(chosen)]) for chosen in by_objective(searched)[:1]]
+    return sorted(ranked, key=lambda one: _sign(one.trial) * one.mean)
+
+
+def pareto_front(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """List the searched trials that no other one beats in all objectives, the best by the first objective first."""
+    ended = by_objective([outcome for outcome in outcomes if not outcome.trial.confirms])
+    values = [
+        [(1 if METRICS[name].direction == "min" else -1) * outcome.best[name] for name in outcome.trial.metrics]
+        for outcome in ended
+        if outcome.best
+    ]
+    return [
+        outcome
+        for outcome, own in zip(ended, values, strict=True)
+        if not any(other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in values)
+    ]
+
+
+def _sign(outcome: Outcome) -> int:
+    return 1 if METRICS[outcome.trial.metric].direction == "min" else -1
+
+
+def _value(outcome: Outcome) -> float:
+    value: float = outcome.best[outcome.trial.metric] if outcome.best else float("nan")
+    return value
+
+
+def write_best(outcomes: Sequence[Outcome], results: Folder) -> None:
+    """Write a study's `best.json`: the ranking of its configurations, and the run whose network stands for the best."""
+    ranked = ranking(outcomes)
+    if not ranked:
+        return
+    first, trial = ranked[0], ranked[0].best.trial
+    chosen = {
+        "trial_id": trial.trial_id,
+        "metric": trial.metric,
+        "value": first.mean,
+        "epoch": first.best.best["epoch"] if first.best.best else None,
+        **trial.model_dump(mode="json", include={"seed", "model"}),
+        "train": trial.train.model_dump() | {name: first.best.settings[name] for name in trial.perturbed},
+        "searched": first.best.settings,
+        "runs": [run.trial.trial_id for run in first.runs],
+        "ranking": [
+            {
+                "trial_id": one.trial.trial.trial_id,
+                "searched": one.best.settings,
+                "mean": one.mean,
+                "sd": one.sd,
+                "n": len(one.runs),
+                "best": one.best.trial.trial_id,
+                "epoch": one.best.best["epoch"] if one.best.best else None,
+            }
+            for one in ranked
+        ],
+        "pareto_front": [one.trial.trial_id for one in pareto_front(outcomes)] if trial.other_metrics else [],
+    }
+    folder.write_json(results.study(trial.study) / "best.json", chosen)

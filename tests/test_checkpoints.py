@@ -1,0 +1,117 @@
+"""Checkpoints: the last and the best epochs' of each trial, in its folder or in an object store."""
+
+import urllib.request
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import a_trial
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+import raymnist
+from raymnist.errors import InputError
+from raymnist.training import checkpoints
+from raymnist.training.checkpoints import CheckpointFolder
+from raymnist.training.loop import Training
+from raymnist.training.trial_folder import TrialFolder
+
+
+@pytest.fixture(scope="module")
+def store():
+    """An S3 server on the loopback, and what addresses a bucket in it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/digits", method="PUT"))
+
+    def uri(bucket):
+        return f"s3://key:secret@{bucket}?endpoint_override={host}%3A{port}&scheme=http"
+
+    def names(path):
+        system, place = fs.FileSystem.from_uri(uri(f"digits/{path}"))
+        found = system.get_file_info(fs.FileSelector(place, recursive=True, allow_not_found=True))
+        return sorted(info.path.removeprefix(f"{place}/") for info in found if info.is_file)
+
+    yield SimpleNamespace(uri=uri, names=names)
+    server.stop()
+
+
+def trained(trial, images, folder, epochs):
+    training = Training(trial, images)
+    folder.begin(training)
+    for _ in range(epochs):
+        folder.epoch(training)
+    return training
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_the_last_and_the_best_epochs_are_kept(best, digits, tmp_path):
+    trial = a_trial("dense_gan", epochs=5)
+    kept = CheckpointFolder.local(tmp_path / "c", best)
+    training = trained(trial, digits, TrialFolder(tmp_path / "t", "key", kept), 5)
+    scores = {row["epoch"]: row["frechet_pixels"] for row in training.history}
+    epochs = sorted(sorted(scores, key=scores.get)[:best])
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
+        *(f"epoch_{epoch:04d}.npz" for epoch in epochs), "last.npz"
+    ]  # fmt: skip
+    for name, epoch in [(f"epoch_{epoch:04d}", epoch) for epoch in epochs] + [("last", 5)]:
+        again = Training(trial, digits)
+        again.restore(tmp_path / "c" / f"{name}.npz")
+        assert again.history == training.history[:epoch]
+
+
+def test_a_trial_goes_on_from_an_object_store_as_if_it_had_not_stopped(store, digits, tmp_path):
+    trial = a_trial("dense_gan", epochs=4)
+    uri = store.uri("digits/some/where")
+    first = TrialFolder(tmp_path / "t", "key", CheckpointFolder.remote(uri, "run/gan-00", best=1))
+    trained(trial, digits, first, 2)
+    assert set(store.names("some/where/run/gan-00")) > {"last.npz"}
+    second = TrialFolder(tmp_path / "t", "key", CheckpointFolder.remote(uri, "run/gan-00", best=1))
+    resumed = trained(trial, digits, second, 2)
+    straight = trained(trial, digits, TrialFolder(tmp_path / "s", "key"), 4)
+    timings = ["seconds", "scoring_seconds", "images_per_second"]
+    frames = [pd.DataFrame(t.history).drop(columns=timings) for t in (resumed, straight)]
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+    for ours, theirs in zip(resumed.model.variables, straight.model.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not (tmp_path / "t" / "checkpoints").exists()
+
+
+def test_a_run_keeps_its_checkpoints_in_an_object_store_and_fresh_removes_them(store, tiny_file, ray_session, tmp_path):
+    sets = {"checkpoints": store.uri("digits/runs"), "evaluation": None, "studies.gan.train.epochs": 2}
+    results = raymnist.run(tiny_file, sets, results=tmp_path)
+    place = results.manifest["checkpoints"]["folder"]
+    assert place.startswith("tiny-")
+    left = store.names(f"runs/{place}")
+    assert {name.rpartition("/")[0] for name in left} == {
+        f"{s}/{s}-0{n}" for s in ("autoencoder", "gan") for n in (0, 1)
+    }
+    assert {f"gan/gan-00/{name}" for name in ("last.npz", "epoch_0002.npz")} <= set(left)
+    assert not list((tmp_path / "tiny").rglob("*.npz"))
+    raymnist.run(tiny_file, sets, results=tmp_path, fresh=True)
+    assert store.names(f"runs/{place}") == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("some/folder", "expected a URI such as s3://bucket/folder, received some/folder"),
+        ("foo://bucket/x", "Unrecognized filesystem type in URI"),
+        ("s3 nobucket", "Bucket 'nobucket' not found"),
+    ],
+)
+def test_a_place_that_cannot_hold_checkpoints_is_refused_before_anything_runs(
+    uri, problem, store, tiny_file, ray_session, tmp_path
+):
+    uri = store.uri("nobucket/x") if uri == "s3 nobucket" else uri
+    for work in (raymnist.pipeline.dry_run, raymnist.run):
+        with pytest.raises(InputError, match=f"checkpoints.uri: .*{problem}"):
+            work(tiny_file, {"checkpoints": uri}, results=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_local_uri_is_as_good_as_a_store(tmp_path):
+    checkpoints.check((tmp_path / "made").as_uri())
+    assert list((tmp_path / "made").iterdir()) == []
