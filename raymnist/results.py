@@ -105,6 +105,25 @@ class Results:
             found |= set(chosen["runs"]) - {chosen["trial_id"]}
         return found
 
+    def pareto_front(self, study: str) -> pd.DataFrame:
+        """List the trials of a study with several objectives that no other beats in all, the best by the first ahead.
+
+        Columns: trial_id, settings, and each objective at the trial's best epoch by the first. Empty for one objective.
+        """
+        sweep = self.experiment.studies[study].sweep
+        metrics = sweep.metrics if sweep else []
+        chosen = folder.read_json(self.folder.study(study) / "best.json") or {"pareto_front": []}
+        rows = self.trials.set_index("trial_id").loc[chosen["pareto_front"]] if chosen["pareto_front"] else None
+        lines = [
+            {
+                "trial_id": trial_id,
+                "settings": _settings({name: row[name] for name in chosen["searched"]}),
+                **{name: row[f"best_{name}"] for name in metrics},
+            }
+            for trial_id, row in (rows.iterrows() if rows is not None else ())
+        ]
+        return pd.DataFrame(lines, columns=["trial_id", "settings", *metrics])
+
     def best(self, study: str) -> Trial:
         """Open the best trial of a study; raises InputError for an unknown study or one without an ended trial."""
         if study not in self.experiment.studies:
@@ -167,7 +186,7 @@ class Results:
             {
                 "study": study,
                 "best": ranked["trial_id"],
-                "settings": ", ".join(f"{key} {tables.short(value)}" for key, value in ranked["searched"].items()),
+                "settings": _settings(ranked["searched"]),
                 "objective": chosen["metric"] + (" (supervised)" if is_supervised(chosen["metric"]) else ""),
                 "value": ranked["mean"],
                 "value_sd": ranked["sd"],
@@ -191,6 +210,10 @@ class Results:
         return tables.markdown(self.experiment.name, self.leaderboard)
 
 
+def _settings(searched: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {tables.short(value)}" for key, value in searched.items())
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file() or not path.read_text(encoding="utf-8").strip():
         return pd.DataFrame()
@@ -198,6 +221,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
         (
             "study",
             "trial_id",
+            "confirms",
+            "pareto_front",
             "encoder",
             "features",
             "reducer",

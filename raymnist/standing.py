@@ -169,7 +169,7 @@ class Standing:
             self.folder.clear()
             return
         seconds = self.folder.manifest.get("seconds", {})  # none yet, where a run was killed in its first study
-        kept = {name: spent for name, spent in seconds.items() if name not in self.forgotten}
+        kept = {part: spent for part, spent in seconds.items() if part.partition(" ")[0] not in self.forgotten}
         self.folder.note(complete={}, seconds=kept)
         for name in self.forgotten:
             if noted:

@@ -6,10 +6,10 @@ from raymnist.models import MODELS, features
 from raymnist.standing import Standing
 from raymnist.sweep import rules
 from raymnist.sweep.loggers import Logging
-from raymnist.sweep.outcome import write_tables
-from raymnist.sweep.ranking import ranking, write_best
+from raymnist.sweep.ranking import ranking
 from raymnist.sweep.resources import Cluster, Request
 from raymnist.sweep.search import Search
+from raymnist.sweep.tables import write_best, write_tables
 from raymnist.sweep.trainable import CheckpointPlace
 from raymnist.terminal import Terminal
 
@@ -34,7 +34,7 @@ def train(name: str, standing: Standing, request: Request, logging: Logging, ter
     for part in ("trials", "confirmations"):
         outcomes = [o for o in standing.outcomes[name] if bool(o.trial.confirms) == (part == "confirmations")]
         to_train = [outcome for outcome in outcomes if not outcome.is_ended]
-        if not to_train:
+        if not to_train or (part == "trials" and search.plan.seconds_left(standing.folder) <= 0):
             continue
         is_new = True
         terminal.say(f"{name}: training {len(to_train)} of {len(outcomes)} {part}")

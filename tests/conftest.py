@@ -47,7 +47,7 @@ def ray_session(cache):
     """One Ray session for the suite, with two GPUs that do not exist."""
     import ray
 
-    ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -62,5 +62,5 @@ def tune(experiment, images, results, request=ONE_CPU, trials=None):
     outcomes = [planned.outcome(t, results) for t in trials] if trials else planned.outcomes(results)
     logging = Logging(experiment.loggers, experiment.name, results, told.say)
     place = CheckpointPlace(None, "", 1)
-    Search(planned, images, CLASSIFIER, results, place, request, 4, logging).train(outcomes, told, "gan")
+    Search(planned, images, CLASSIFIER, results, place, request, 2, logging).train(outcomes, told, "gan")
     return [planned.outcome(o.trial, results) for o in outcomes] if trials else planned.outcomes(results), told

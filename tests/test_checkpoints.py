@@ -112,6 +112,8 @@ def test_a_place_that_cannot_hold_checkpoints_is_refused_before_anything_runs(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_local_uri_is_as_good_as_a_store(tmp_path):
-    checkpoints.check((tmp_path / "made").as_uri())
-    assert list((tmp_path / "made").iterdir()) == []
+def test_a_place_is_tried_and_left_as_it_was(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("there", "not there"):
+        checkpoints.check((tmp_path / name).as_uri())
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]

@@ -7,6 +7,7 @@ from raymnist.errors import InputError
 from raymnist.sweep.objective import Scored
 from raymnist.sweep.outcome import Outcome
 from raymnist.sweep.plan import Plan
+from raymnist.sweep.tables import row
 
 SHORTEST = "name: first\nstudies: {gan: {model: conv_gan}}\n"
 
@@ -88,7 +89,7 @@ def test_any_setting_can_be_searched(setting, tmp_path):
     experiment = prepare(SHORTEST, tmp_path, {f"studies.gan.{setting}": values, "studies.gan.sweep.trials": 2})
     assert list(experiment.studies["gan"].domains) == [setting]
     trials = Plan("gan", experiment.studies["gan"], 0, Scored("", has_labels=True), "data").trials()
-    drawn = Outcome(trials[0], "key", tmp_path).row()[setting.split(".")[1]]
+    drawn = row(Outcome(trials[0], "key", tmp_path))[setting.split(".")[1]]
     assert drawn in values["choice"]
 
 

@@ -215,8 +215,8 @@ def test_trials_of_other_searches_are_accounted_for_once_however_often_they_were
     life, rng = Life(OTHERS, tmp_path, aside), random.Random(SEED)
     kept: dict[str, bytes] = {}
     for fault in (
-        moment("a checkpoint write", "driver", rng.randint(8, 12), checkpoint=True),
-        moment("the write of what a trial is", "everything", 7, rename=r"suggested-\d\d/config\.json$"),
+        moment("a checkpoint write", "driver", rng.randint(3, 5), checkpoint=True),
+        moment("the write of what a trial is", "everything", 2, rename=r"suggested-\d\d/config\.json$"),
         moment(
             "the write of a trial's history", "this process", rng.randint(3, 5), rename=r"population-.*history\.csv$"
         ),

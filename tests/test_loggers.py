@@ -10,9 +10,8 @@ import urllib.request
 from dataclasses import replace
 
 import pytest
-from sweeps import Silent, plan_of, study_with, tune
+from sweeps import Silent, study_with, tune
 
-from raymnist import folder
 from raymnist.errors import InputError
 from raymnist.folder import Folder
 from raymnist.sweep.loggers import Logging, check
@@ -48,7 +47,7 @@ class Server:
 
 @pytest.fixture
 def tensorboard(logged):
-    server = Server(logged[1].path / "tensorboard")
+    server = Server(logged[1].path / "studies")
     yield server
     server.process.terminate()
     server.process.wait(20)
@@ -118,19 +117,23 @@ def test_what_was_logged_once_is_not_logged_again_and_what_is_new_is(logged, tmp
     assert runs_of(copied.path / "mlflow.db") == before
     assert {path.name: path.read_bytes() for path in copied.path.rglob("events.*")} == events
 
-    more = plan_of(experiment, images="other").outcome(outcomes[0].trial, copied)  # of another key: another run
-    longer = Logging(experiment.loggers, experiment.name, copied, Silent().say)
-    begun = replace(more, history=outcomes[0].history[:1], status="pending")
-    longer.log(begun)
-    longer.close()
-    last = Logging(experiment.loggers, experiment.name, copied, Silent().say)
-    last.log(replace(begun, history=outcomes[0].history, status="finished"))
-    last.close()
+
+def test_a_trial_that_goes_on_is_logged_on(logged, tmp_path):
+    experiment, results, outcomes = logged
+    shutil.copytree(results.path, tmp_path / "r")
+    place = results.path / "mlflow.db"
+    copied = Folder(tmp_path / "r")
+    for left in ("mlflow.json", "tensorboard.json"):  # as of a trial that no run has logged yet
+        (copied.trial("gan", "gan-00") / left).unlink()
+    new = replace(outcomes[0], path=copied.trial("gan", "gan-00"))
+    for step in (replace(new, history=new.history[:1], status="pending"), new):  # each by a run of its own
+        logging = Logging(experiment.loggers, experiment.name, copied, Silent().say)
+        logging.log(step)
+        logging.close()
     runs, metrics, _ = runs_of(copied.path / "mlflow.db")
-    (run,) = {run for run, _, _ in runs} - {run for run, _, _ in before[0]}
+    (run,) = {run for run, _, _ in runs} - {run for run, _, _ in runs_of(place)[0]}
     assert sorted(step for r, key, step, _ in metrics if (r, key) == (run, "fid")) == [1, 2]
-    assert folder.read_json(copied.path / "tensorboard/gan/gan-00/ended.json") == more.key
-    assert len(list((copied.path / "tensorboard/gan/gan-00").glob("events.*"))) == 1
+    assert len(list(new.path.glob("events.*"))) == 1
 
 
 def test_a_logger_that_fails_says_so_and_the_trials_train_on(ray_session, digits, tmp_path):

@@ -126,34 +126,56 @@ def test_more_trials_train_only_the_new_ones(tiny_file, copied):
 
 
 @pytest.mark.long
-def test_a_run_that_was_ended_midway_twice_goes_on_to_the_same_table(tiny_file, tiny_run, tmp_path, aside):
-    """Each signal comes with a look at a GAN, when its trial has a checkpoint and no end."""
+def test_an_interrupted_run_says_so_and_goes_on_to_the_same_table(tiny_file, tiny_run, tmp_path, aside):
+    """The signal comes with a look at a GAN, when its trial has a checkpoint and no end."""
     words = [sys.executable, "-m", "raymnist", "run", str(tiny_file), "--results", str(tmp_path / "stopped")]
 
     def listen() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
 
-    for how, epoch, status in ((signal.SIGINT, 2, "interrupted"), (signal.SIGKILL, 4, "running")):
-        with subprocess.Popen(
-            words,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | aside,
-            start_new_session=True,
-            preexec_fn=listen,
-        ) as running:
-            for line in running.stdout:
-                if line.startswith("gan-0") and f" epoch {epoch} " in line and running.poll() is None:
-                    # Ray's agents, in the driver's process group, outlive a killed driver by more than a minute.
-                    (os.killpg if how == signal.SIGKILL else os.kill)(running.pid, how)
-            assert running.wait(60) != 0
-        stopped = raymnist.open(tmp_path / "stopped" / "tiny")
-        assert stopped.manifest["status"] == status
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env=os.environ | aside, start_new_session=True, preexec_fn=listen
+    ) as running:
+        for line in running.stdout:
+            if line.startswith("gan-0") and " epoch 2 " in line and running.poll() is None:
+                os.kill(running.pid, signal.SIGINT)
+        assert running.wait(60) != 0
+    assert raymnist.open(tmp_path / "stopped" / "tiny").manifest["status"] == "interrupted"
+    assert not (tmp_path / "stopped" / "tiny" / ".lock").exists()
     again = raymnist.run(tiny_file, results=tmp_path / "stopped")
     assert again.manifest["status"] == "complete"
     timings = ["seconds", "scoring_seconds", "images_per_second"]
     pd.testing.assert_frame_equal(again.history.drop(columns=timings), tiny_run.history.drop(columns=timings))
     pd.testing.assert_frame_equal(again.table, tiny_run.table, rtol=1e-6)
+
+
+def test_confirmations_are_trained_after_the_search_and_their_means_shown(tiny_file, copied, ray_session, capsys):
+    """Without a change of the search: what is confirmed is no part of the trials that are there."""
+    results = raymnist.run(tiny_file, {"studies.gan.confirm": {"top": 2, "seeds": 2}}, results=copied)
+    assert "gan: training 4 of 4 confirmations" in capsys.readouterr().out
+    runs = results.trials[results.trials["confirms"] != ""]
+    assert sorted(runs["trial_id"]) == ["gan-00-s1", "gan-00-s2", "gan-01-s1", "gan-01-s2"]
+    assert (runs["epochs_done"] == 6).all()
+    board = results.leaderboard[results.leaderboard["study"] == "gan"]
+    means = runs.groupby("confirms")["best_fid"].agg(["mean", "std"]).sort_values("mean")
+    assert board["best"].to_list() == means.index.to_list()
+    np.testing.assert_allclose(board[["value", "value_sd"]], means, rtol=1e-6)
+    assert board["n"].to_list() == [2, 2]
+    first = runs[runs["confirms"] == board["best"].iloc[0]]
+    scored = results.table[(results.table["metric"] == "fid") & (results.table["population"] == "fake")]
+    assert sorted(scored["trial_id"]) == sorted(first["trial_id"])
+    assert board["fid"].iloc[0] == pytest.approx(scored["value"].mean())
+    assert board["fid_sd"].iloc[0] == pytest.approx(scored["value"].std(ddof=1))
+    assert np.isnan(board["fid"].iloc[1])
+    assert results.best("gan").config.trial_id == first.set_index("trial_id")["best_fid"].idxmin()
+    drawn = {path.name for path in results.folder.figures.iterdir()}
+    assert {f"nearest_{results.best('gan').config.trial_id}.png"} == {n for n in drawn if n.startswith("nearest")}
+    assert "±" in results.folder.leaderboard.read_text()
+    print_leaderboard([results])
+    said = capsys.readouterr().out
+    assert "over 2 seeds" in said
+    raymnist.run(tiny_file, {"studies.gan.confirm": {"top": 2, "seeds": 2}}, results=copied)
+    assert "nothing to do" in capsys.readouterr().out
 
 
 def test_a_killed_run_that_only_lacked_its_last_note_is_brought_to_its_end(tiny_file, copied, capsys):
@@ -269,7 +291,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tiny_file, ray_session
 def test_a_dry_run_holds_the_plan_against_what_is_there(tiny_file, copied):
     assert pipeline.dry_run(tiny_file, {"studies.gan.sweep.trials": 5}, results=copied)[1:] == [
         "autoencoder: all 2 trials have ended",
-        "gan: 3 of 5 trials of conv_gan x 6 epochs, each on 1 CPU and 0 GPU, 3 at a time",
+        "gan: 3 of 5 trials of conv_gan x 6 epochs, each on 1 CPU and 0 GPU, 2 at a time",
         "evaluation: 60 real images and as many fakes of each of gan; 100 of each are scored on classifier features",
     ]
     with pytest.raises(InputError, match=r"gan changed: train\.epochs 6 -> 3"):

@@ -77,7 +77,7 @@ def test_an_autoscaler_turns_a_refusal_into_a_warning_where_it_may_bring_the_nod
 
 def test_four_half_gpu_trials_run_two_to_a_gpu(ray_session, digits, tmp_path):
     experiment = study_with(tmp_path, {"studies.gan.sweep.trials": 4, "studies.gan.train.epochs": 1})
-    outcomes, told = tune(experiment, digits, Folder(tmp_path / "r"), Request(1, 0.5))
+    outcomes, told = tune(experiment, digits, Folder(tmp_path / "r"), Request(0.5, 0.5))
     assert [o.status for o in outcomes] == ["finished"] * 4
     assert sorted(o.ran_on["cuda_visible_devices"] for o in outcomes) == ["0", "0", "1", "1"]
     assert told.epochs == 4
@@ -101,6 +101,8 @@ def test_the_shares_of_a_card_fit_on_it():
     for shares in (2, 3, 4):
         taken = shares * (devices.memory_limit(1 / shares, 24_000) + devices.CONTEXT)
         assert 24_000 - shares < taken <= 24_000
+    with pytest.raises(ValueError, match=r"0\.02 of a card of 24000 MB leaves nothing beside the 600 MB"):
+        devices.memory_limit(0.02, 24_000)
 
 
 def test_the_memory_of_a_card_is_asked_of_its_driver(tmp_path, monkeypatch):

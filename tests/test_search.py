@@ -14,7 +14,8 @@ from raymnist.folder import Folder
 from raymnist.sweep import confirm, tpe
 from raymnist.sweep.outcome import Outcome
 from raymnist.sweep.plan import STARTUP_TRIALS
-from raymnist.sweep.ranking import pareto_front, ranking, write_best
+from raymnist.sweep.ranking import pareto_front, ranking
+from raymnist.sweep.tables import row, write_best
 from raymnist.training.loop import Training
 
 SMALL = {"name": "dense_gan", "latent_dim": 4, "generator_units": [8], "discriminator_units": [8]}
@@ -126,6 +127,17 @@ def test_an_optuna_search_that_was_interrupted_ends_as_one_that_was_not(ray_sess
     assert [o.trial.searched for o in again] == [o.trial.searched for o in whole]
     assert len({o.trial.searched["generator_learning_rate"] for o in again}) == 8
     assert [o.best["frechet_pixels"] for o in again] == pytest.approx([o.best["frechet_pixels"] for o in whole])
+
+
+def test_from_eight_trials_to_twelve_only_four_more_are_trained(ray_session, digits, tmp_path):
+    results = Folder(tmp_path / "r")
+    eight, _ = tune(a_study(tmp_path, sweep={"trials": 8}), digits, results)
+    stamps = {path: path.stat().st_mtime_ns for path in results.path.rglob("*") if path.is_file()}
+    twelve, told = tune(a_study(tmp_path, sweep={"trials": 12}), digits, results)
+    assert twelve[:8] == eight
+    assert [o.status for o in twelve] == ["finished"] * 12
+    assert sorted(line.split()[0] for _, line in told.lines) == [f"gan-{n:02d}" for n in range(8, 12)]
+    assert {path: path.stat().st_mtime_ns for path in stamps if path.name != "manifest.json"}.items() <= stamps.items()
 
 
 def test_median_stopping_ends_the_trials_below_the_median(ray_session, digits, tmp_path):
@@ -246,9 +258,9 @@ def test_optuna_searches_for_a_front_of_several_objectives(ray_session, digits, 
     sweep = {"trials": 6, "metric": ["fid", "recall"], "images": 50, "searcher": "optuna"}
     outcomes, _ = tune(a_study(tmp_path, sweep=sweep), digits, Folder(tmp_path / "r"))
     assert [o.status for o in outcomes] == ["finished"] * 6
-    rows = [o.row() for o in outcomes]
-    assert all(np.isfinite([row["best_fid"], row["best_recall"]]).all() for row in rows)
-    assert pareto_front(outcomes)[0].best["fid"] == min(row["best_fid"] for row in rows)
+    rows = [row(o) for o in outcomes]
+    assert all(np.isfinite([one["best_fid"], one["best_recall"]]).all() for one in rows)
+    assert pareto_front(outcomes)[0].best["fid"] == min(one["best_fid"] for one in rows)
 
 
 def test_optunas_suggestions_for_two_objectives_approach_the_front(tmp_path):

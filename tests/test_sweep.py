@@ -7,11 +7,12 @@ from sweeps import CLASSIFIER, SCORED, plan_of, study_with, trials_of, tune
 
 from raymnist import experiment_file, folder
 from raymnist.folder import Folder
-from raymnist.sweep import outcome, plan, rules
+from raymnist.sweep import plan, rules
 from raymnist.sweep.outcome import Outcome
 from raymnist.sweep.plan import Plan
-from raymnist.sweep.ranking import ranking, write_best
+from raymnist.sweep.ranking import ranking
 from raymnist.sweep.resources import Request
+from raymnist.sweep.tables import write_best, write_tables
 from raymnist.training.loop import Training
 from raymnist.training.trial_folder import TrialFolder
 
@@ -184,7 +185,7 @@ def test_a_failed_trial_is_named_at_once_and_does_not_stop_the_others(ray_sessio
     assert problems[0].startswith("gan-01 failed: FloatingPointError: ")
     assert "a lower learning_rate may help" in problems[0]
     assert problems[1].startswith("gan-02 failed: ResourceExhaustedError: ")
-    outcome.write_tables(outcomes, results)
+    write_tables(outcomes, results)
     rows = outcome_rows(results)
     assert [row["status"] for row in rows] == ["finished", "failed", "failed"]
     assert "FloatingPointError" in rows[1]["error"]

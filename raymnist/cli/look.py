@@ -27,6 +27,10 @@ def show(results: Folders) -> None:
 
     opened = [Results(path) for path in results]
     for one in opened:
+        for study in one.experiment.studies:
+            front = one.pareto_front(study)
+            if len(front):
+                print_frame(f"{one.experiment.name}: Pareto front of {study}", front)
         table = one.table
         if table.empty:
             continue

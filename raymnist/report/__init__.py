@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from raymnist.report.curves import learning_curves
 from raymnist.report.fakes import class_counts, nearest_training_images
+from raymnist.report.front import pareto_fronts
 from raymnist.report.pictures import best_samples
 from raymnist.report.scatter import reduced_maps, scatter_3d
 from raymnist.results import Results
@@ -19,6 +20,7 @@ FIGURES: dict[str, Callable[[Results], Iterator[tuple[str, str, Figure]]]] = {
     "samples": best_samples,
     "nearest": nearest_training_images,
     "classes": class_counts,
+    "pareto": pareto_fronts,
     "scatter_3d": scatter_3d,
     "maps": reduced_maps,
     "curves": learning_curves,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from raymnist import folder
 from raymnist.config import TrialConfig
-from raymnist.folder import Folder
 from raymnist.metrics import METRICS
 
 Status = Literal["pending", "finished", "stopped", "skipped", "failed"]
@@ -66,27 +64,6 @@ class Outcome:
         """Take an open trial as ended, where there is no more time."""
         return self if self.status != "pending" else replace(self, status="stopped" if self.best else "skipped")
 
-    def row(self) -> dict[str, Any]:
-        """Give the trial's row of `trials.csv`."""
-        final, best = (self.history[-1] if self.history else {}), self.best or {}
-        metrics = [name for name in final if name in METRICS]
-        return {
-            "study": self.trial.study,
-            "trial_id": self.trial.trial_id,
-            "status": self.status,
-            **({"confirms": self.trial.confirms} if self.trial.confirms else {}),
-            **self.settings,
-            "seed": self.trial.seed,
-            "epochs_done": len(self.history),
-            "best_epoch": best.get("epoch", ""),
-            "metric": self.trial.metric,
-            **{f"best_{name}": best.get(name, "") for name in self.trial.metrics},
-            **{f"final_{name}": final[name] for name in metrics},
-            "seconds": round(self.seconds, 1),
-            **{name: self.ran_on.get(name, "") for name in RAN_ON},
-            "error": self.error,
-        }
-
 
 def read(trial: TrialConfig, key: str, path: Path) -> Outcome:
     """Read how a trial stands by its folder; what bears another key counts as not begun."""
@@ -117,19 +94,3 @@ def draft(outcome: Outcome) -> TrialConfig:
     folder.remove(outcome.path)
     folder.write_json(outcome.path / "config.json", {"key": outcome.key, **outcome.trial.model_dump(mode="json")})
     return outcome.trial
-
-
-def write_tables(outcomes: Iterable[Outcome], results: Folder) -> None:
-    """Write `trials.csv` and `history.csv` of all studies."""
-    outcomes = list(outcomes)
-    trials = [outcome.row() for outcome in outcomes]
-    last = ["seconds", *RAN_ON, "error"]
-    columns = [name for name in dict.fromkeys(name for row in trials for name in row) if name not in last]
-    folder.write_csv(results.trials, [*columns, *last], trials)
-    epochs = [
-        {"study": outcome.trial.study, "trial_id": outcome.trial.trial_id, **row}
-        for outcome in outcomes
-        for row in outcome.history
-    ]
-    columns = list(dict.fromkeys(name for row in epochs for name in row)) or ["study", "trial_id", "epoch"]
-    folder.write_csv(results.history, columns, epochs)

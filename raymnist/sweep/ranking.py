@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raymnist import folder
-from raymnist.folder import Folder
 from raymnist.metrics import METRICS
 from raymnist.sweep.outcome import Outcome
 
@@ -82,35 +80,3 @@ def _sign(outcome: Outcome) -> int:
 def _value(outcome: Outcome) -> float:
     value: float = outcome.best[outcome.trial.metric] if outcome.best else float("nan")
     return value
-
-
-def write_best(outcomes: Sequence[Outcome], results: Folder) -> None:
-    """Write a study's `best.json`: the ranking of its configurations, and the run whose network stands for the best."""
-    ranked = ranking(outcomes)
-    if not ranked:
-        return
-    first, trial = ranked[0], ranked[0].best.trial
-    chosen = {
-        "trial_id": trial.trial_id,
-        "metric": trial.metric,
-        "value": first.mean,
-        "epoch": first.best.best["epoch"] if first.best.best else None,
-        **trial.model_dump(mode="json", include={"seed", "model"}),
-        "train": trial.train.model_dump() | {name: first.best.settings[name] for name in trial.perturbed},
-        "searched": first.best.settings,
-        "runs": [run.trial.trial_id for run in first.runs],
-        "ranking": [
-            {
-                "trial_id": one.trial.trial.trial_id,
-                "searched": one.best.settings,
-                "mean": one.mean,
-                "sd": one.sd,
-                "n": len(one.runs),
-                "best": one.best.trial.trial_id,
-                "epoch": one.best.best["epoch"] if one.best.best else None,
-            }
-            for one in ranked
-        ],
-        "pareto_front": [one.trial.trial_id for one in pareto_front(outcomes)] if trial.other_metrics else [],
-    }
-    folder.write_json(results.study(trial.study) / "best.json", chosen)

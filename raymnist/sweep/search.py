@@ -43,8 +43,8 @@ TUNES_WAYS = {
 class Search:
     """What the training of a study's trials needs beside them.
 
-    classifier: of the images, for objectives that need it. request: what a trial occupies. at_once: how many trials are
-    handed to Ray at the same time; None for one more than it can train, by which an autoscaler knows of need.
+    classifier: of the images, for objectives that need it. request: what a trial occupies. at_once: how many trials the
+    nodes have room for, where their number is known.
     """
 
     plan: Plan
@@ -70,11 +70,12 @@ class Search:
         if deadline.is_over:
             return
         stopwatch = Stopwatch(self.results, part)
-        if isinstance(scheduler, PopulationBasedTraining):  # which needs all of them at hand
+        is_open = any(not outcome.key for outcome in to_train) or math.isfinite(deadline.end)
+        if is_open and not isinstance(scheduler, PopulationBasedTraining):  # which needs all of them at hand
+            searcher, planned = InOrder(self.plan, to_train, self.results, deadline, begun), {}
+        else:
             searcher = None
             planned = {"planned": tune.grid_search([_begin(outcome, begun) for outcome in to_train])}
-        else:
-            searcher, planned = InOrder(self.plan, to_train, self.results, deadline, begun), {}
         place = self.results.study(self.plan.name).resolve()
         place.mkdir(parents=True, exist_ok=True)
         # Population-based training hands weights from trial to trial by way of Tune's storage, which nodes must share.
@@ -94,7 +95,7 @@ class Search:
                     search_alg=searcher,
                     scheduler=scheduler,
                     num_samples=len(to_train) if searcher else 1,
-                    max_concurrent_trials=self._most() if searcher else None,
+                    max_concurrent_trials=self._most() if searcher else self.plan.study.resources.max_concurrent,
                     reuse_actors=True,
                     trial_name_creator=_trial_id,
                     trial_dirname_creator=_trial_id,
@@ -111,7 +112,7 @@ class Search:
         stopwatch.tick(every=0)
 
     def _most(self) -> int | None:
-        """Count the trials to hand out at the same time; one that waits would not know the others' scores."""
+        """Count the trials to hand out one by one; one that waits for room would not know what others reach."""
         limits = [limit for limit in (self.plan.study.resources.max_concurrent, self.at_once) if limit]
         return min(limits, default=None)
 

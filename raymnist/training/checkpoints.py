@@ -84,11 +84,14 @@ def check(uri: str) -> None:
         raise InputError(f"checkpoints.uri: expected a URI such as s3://bucket/folder, received {uri}")
     try:
         system, path = fs.FileSystem.from_uri(uri)
+        was_there = system.get_file_info(path).type != fs.FileType.NotFound
         trial = f"{path.rstrip('/')}/.raymnist-{uuid.uuid4().hex[:8]}"
         system.create_dir(path, recursive=True)
         with system.open_output_stream(trial) as file:
             file.write(b"raymnist")
         system.delete_file(trial)
+        if not was_there:
+            system.delete_dir(path)
     except (pa.ArrowInvalid, OSError) as error:
         problem = str(error).splitlines()[0]
         raise InputError(f"checkpoints.uri: expected a folder to write to, received {uri}; {problem}") from None

@@ -32,8 +32,16 @@ def claim(cpus: float, gpus: float) -> None:
 
 
 def memory_limit(share: float, total: int) -> int:
-    """Count the MB that a process with a share of a card of `total` MB may take, so that all the shares fit on it."""
-    return int(share * total) - CONTEXT
+    """Count the MB that a process with a share of a card of `total` MB may take, so that all the shares fit on it.
+
+    Raises ValueError where CUDA's own part leaves nothing.
+    """
+    limit = int(share * total) - CONTEXT
+    if limit <= 0:
+        raise ValueError(
+            f"gpus: {share:g} of a card of {total} MB leaves nothing beside the {CONTEXT} MB of CUDA's own"
+        )
+    return limit
 
 
 def card_memory() -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raymnist import folder
@@ -16,16 +14,15 @@ if TYPE_CHECKING:
 
 
 class TensorBoard:
-    """Writes `tensorboard/STUDY/TRIAL` in the results folder; `tensorboard --logdir` shows it.
+    """Writes an event file into each trial's folder; `tensorboard --logdir results/NAME/studies` shows them.
 
-    A trial that goes on in another run is written anew from its history.
+    A trial that goes on in another run gets a new file, written from its history.
     """
 
     PACKAGE = "tensorboardX"
 
     def __init__(self, experiment: str, results: Folder):
-        """The experiment's name is the results folder's."""
-        self.path = results.path / "tensorboard"
+        """The trials know their folders."""
         self.writers: dict[str, EventsWriter] = {}
         self.epochs: dict[str, int] = {}
 
@@ -33,13 +30,11 @@ class TensorBoard:
         """Add the epochs that are not there yet, and the end."""
         from tensorboardX.summary import scalar
 
-        trial_id = outcome.trial.trial_id
-        place = self.path / outcome.trial.study / trial_id
-        ended = place / "ended.json"
+        trial_id, done = outcome.trial.trial_id, outcome.path / "tensorboard.json"
         if trial_id not in self.writers:
-            if folder.read_json(ended) == outcome.key:
+            if folder.read_json(done) == {"epochs": len(outcome.history)}:
                 return
-            self._begin(outcome, place)
+            self._begin(outcome)
         writer = self.writers[trial_id]
         for row in outcome.history[self.epochs[trial_id] :]:
             for name, value in row.items():
@@ -49,19 +44,18 @@ class TensorBoard:
         if outcome.is_ended:
             _add(writer, _settings(outcome)[1])
             self.writers.pop(trial_id).close()
-            folder.write_json(ended, outcome.key)
+            folder.write_json(done, {"epochs": len(outcome.history)})
         else:
             writer.flush()
 
-    def _begin(self, outcome: Outcome, place: Path) -> None:
+    def _begin(self, outcome: Outcome) -> None:
         # Not tensorboardX's SummaryWriter: its `flush` leaves events in a queue, which a killed run would lose.
         from tensorboardX.event_file_writer import EventsWriter
 
-        if place.is_dir():
-            shutil.rmtree(place)
-        place.mkdir(parents=True)
+        for left in outcome.path.glob("events.*"):
+            left.unlink()
         trial_id = outcome.trial.trial_id
-        self.writers[trial_id], self.epochs[trial_id] = EventsWriter(str(place / "events")), 0
+        self.writers[trial_id], self.epochs[trial_id] = EventsWriter(str(outcome.path / "events")), 0
         _add(self.writers[trial_id], _settings(outcome)[0])
 
     def close(self) -> None:
