@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import hashlib
 import json
 import shutil
@@ -67,6 +68,7 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@functools.cache  # so that an edit during a run does not make its own trials those of other code
 def digest_of_code(*modules: str) -> str:
     """Hash the source of modules and packages of this package, such as `datasets.py` and `models`."""
     package = Path(__file__).parent

@@ -27,7 +27,7 @@ def locked(path: Path) -> Iterator[str]:
     names its owner, and stays behind where a run was killed. Yields what a user should know of that, or nothing.
     Raises InputError where another run holds the lock, or nothing can be written.
     """
-    was_there = path.is_dir()
+    made = [place for place in (path, *path.absolute().parents) if not place.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         file, notice = _acquire(path / NAME)
@@ -40,8 +40,10 @@ def locked(path: Path) -> Iterator[str]:
             yield notice
         finally:
             (path / NAME).unlink(missing_ok=True)
-            if not was_there and not any(path.iterdir()):
-                path.rmdir()
+            for place in made:
+                if any(place.iterdir()):
+                    break
+                place.rmdir()
 
 
 def _acquire(path: Path) -> tuple[TextIO, str]:
@@ -56,12 +58,21 @@ def _acquire(path: Path) -> tuple[TextIO, str]:
         except OSError as error:
             if error.errno not in WITHOUT_LOCKS:
                 file.close()
-                raise BlockingIOError(error.errno, left or "another run") from None
+                if isinstance(error, BlockingIOError | PermissionError):
+                    raise BlockingIOError(error.errno, left or "another run") from None
+                raise
             notice = f"{path.parent}: its file system has no locks; see to it that no other run uses it"
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             break
         file.close()  # of a run that ended just now, and took the file with it
     file.truncate(0)
-    file.write(f"{getpass.getuser()} on {platform.node()}, process {os.getpid()}, since {provenance.now()}")
+    file.write(f"{_user()} on {platform.node()}, process {os.getpid()}, since {provenance.now()}")
     file.flush()
     return file, notice
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as in containers
+        return f"user {os.getuid()}"

@@ -102,13 +102,13 @@ def _run(standing: Standing, address: str | None, notice: str) -> Results:
             _check_generators(standing)
             if standing.experiment.checkpoints.uri:
                 checkpoints.check(standing.experiment.checkpoints.uri)
-        standing.forget()
+        notices = [notice, *standing.forget()]
         _begin(standing, requests)
         with logging_to(standing.folder.log) as terminal, session.pop_all():
             print(start_log.read_text(encoding="utf-8"))
-            if notice:
-                terminal.say(notice)
-            return _do(standing, requests, terminal)
+            for line in filter(None, notices):
+                terminal.say(line)
+            return _do(standing, requests, cluster, terminal)
 
 
 def _begin(standing: Standing, requests: dict[str, Request]) -> None:
@@ -140,18 +140,22 @@ def _checkpoints(standing: Standing) -> dict[str, str] | None:
     """
     uri = standing.experiment.checkpoints.uri
     noted: dict[str, str] | None = standing.folder.manifest.get("checkpoints")
-    if uri is None or (noted and noted["uri"] == uri):
-        return noted if uri else None
+    if noted and noted["uri"] == uri:
+        return noted
+    if noted:
+        checkpoints.remove(**noted)
+    if uri is None:
+        return None
     return {"uri": uri, "folder": f"{standing.experiment.name}-{uuid.uuid4().hex[:8]}"}
 
 
-def _do(standing: Standing, requests: dict[str, Request], terminal: Terminal) -> Results:
+def _do(standing: Standing, requests: dict[str, Request], cluster: Cluster, terminal: Terminal) -> Results:
     """Do what is open, with Ray running and the input found right."""
     experiment, target = standing.experiment, standing.folder
     logging = Logging(experiment.loggers, experiment.name, target, terminal.say)
     try:
         for name in experiment.studies:
-            standing = studies.train(name, standing, requests[name], logging, terminal)
+            standing = studies.train(name, standing, requests[name], cluster, logging, terminal)
         stages = standing.stages()
         if stages:
             stages.run(terminal.say)
@@ -220,18 +224,24 @@ def dry_run(
     ]
     for name, study in experiment.studies.items():
         wanted = requests[name]
-        trials = [outcome.trial for outcome in standing.outcomes[name] if not outcome.is_ended]
+        confirmed = [outcome for outcome in standing.outcomes[name] if outcome.trial.confirms]
+        count = len(standing.outcomes[name]) - len(confirmed)
+        trials = [o.trial for o in standing.outcomes[name] if not o.is_ended and not o.trial.confirms]
+        if study.confirm:
+            done = sum(outcome.is_ended for outcome in confirmed)
+            wanted_too = study.confirm.top * study.confirm.seeds - done
+            confirmation = f"{name}: then {wanted_too} of {done + wanted_too} confirmations"
         if not trials:
-            lines.append(f"{name}: all {len(standing.outcomes[name])} trials have ended")
+            lines.append(f"{name}: all {count} trials have ended")
+            lines += [confirmation] if study.confirm and wanted_too else []
             continue
         epochs = sorted({trial.train.epochs for trial in trials})
         span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
         lines.append(
-            f"{name}: {len(trials)} of {len(standing.outcomes[name])} trials of {study.model['name']} x {span} epochs, "
+            f"{name}: {len(trials)} of {count} trials of {study.model['name']} x {span} epochs, "
             f"each on {wanted}, {_at_a_time(study, len(trials), cluster.at_once(wanted))} at a time"
         )
-        if study.confirm:
-            lines.append(f"{name}: then {study.confirm.top} x {study.confirm.seeds} confirmations")
+        lines += [confirmation] if study.confirm else []
         lines += [f"warning: {line}" for line in (*rules.warnings(name, study), cluster.warning(name, wanted)) if line]
     evaluation = experiment.evaluation
     if evaluation:

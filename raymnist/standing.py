@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from raymnist import experiment_file, folder, lock
+from raymnist import experiment_file, folder
 from raymnist.config import Experiment, Generator
 from raymnist.datasets import Images
 from raymnist.errors import InputError, choices
@@ -18,7 +18,7 @@ from raymnist.folder import Folder, remove
 from raymnist.metrics import is_supervised
 from raymnist.models import features
 from raymnist.models.features import ClassifierFile
-from raymnist.sweep import confirm
+from raymnist.sweep.confirm import confirmations
 from raymnist.sweep.objective import Scored
 from raymnist.sweep.outcome import Outcome
 from raymnist.sweep.plan import Plan, changes
@@ -93,7 +93,7 @@ class Standing:
         if is_forgotten:
             return plan.pending(target)
         searched = plan.outcomes(target)
-        return searched + [plan.outcome(trial, target) for trial in confirm.plan(plan, searched)]
+        return searched + [plan.outcome(trial, target) for trial in confirmations(plan, searched)]
 
     def reread(self, study: str) -> Self:
         """Read a study's trials again, after they were trained."""
@@ -140,7 +140,8 @@ class Standing:
             return []
         first = ranked[0]
         return [
-            Network(study, run.trial.trial_id, str((run.path / "model.keras").resolve()), run.key,
+            Network(study, run.trial.trial_id, str((run.path / "model.keras").resolve()),
+                    folder.key_of(run.key, len(run.history)),  # a trial that got more time goes on under its key
                     is_supervised=is_supervised(run.trial.metric))
             for run in [first.best, *(run for run in first.runs if run is not first.best)]
         ]  # fmt: skip
@@ -155,26 +156,26 @@ class Standing:
         is_the_same = stored.is_file() and experiment_file.load(stored) == self.experiment
         return tables and is_the_same and (stages is None or stages.is_complete())
 
-    def forget(self) -> None:
+    def forget(self) -> list[str]:
         """Delete what `fresh` named: the whole folder if it named every study, else the studies' folders.
 
         An evaluation of forgotten trials is forgotten too, as trials with the same key may end otherwise (ASHA).
+        Returns what a user should know of it.
         """
         if not (self.forgotten or self.all_forgotten) or not self.folder.path.is_dir():
-            return
+            return []
         noted = self.folder.manifest.get("checkpoints")
+        below = [""] if self.all_forgotten else [f"/{name}" for name in self.forgotten]
+        notices = [checkpoints.remove(noted["uri"], noted["folder"] + name) for name in below] if noted else []
         if self.all_forgotten:
-            if noted:
-                checkpoints.remove(noted["uri"], noted["folder"])
             self.folder.clear()
-            return
+            return notices
         seconds = self.folder.manifest.get("seconds", {})  # none yet, where a run was killed in its first study
         kept = {part: spent for part, spent in seconds.items() if part.partition(" ")[0] not in self.forgotten}
         self.folder.note(complete={}, seconds=kept)
         for name in self.forgotten:
-            if noted:
-                checkpoints.remove(noted["uri"], f"{noted['folder']}/{name}")
             remove(self.folder.study(name))
+        return notices
 
     def _refuse_other_keys(self) -> None:
         for outcome in (outcome for name in self._kept for outcome in self.outcomes[name]):
@@ -198,7 +199,7 @@ def _refuse_what_is_in_the_way(experiment: Experiment, target: Folder, forgotten
     if not above.is_dir() or not os.access(above, os.W_OK):
         found = "one that cannot be written to" if above.is_dir() else "a file"
         raise InputError(f"{above}: expected a folder for results, found {found}")
-    if not path.exists() or (path.is_dir() and not any(entry.name != lock.NAME for entry in path.iterdir())):
+    if not path.exists() or (path.is_dir() and not any(not entry.name.startswith(".") for entry in path.iterdir())):
         return
     if "raymnist" not in target.manifest.get("versions", {}):
         raise InputError(f"{path}: expected a results folder or nothing, found something else")

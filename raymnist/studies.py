@@ -14,9 +14,10 @@ from raymnist.sweep.trainable import CheckpointPlace
 from raymnist.terminal import Terminal
 
 
-def train(name: str, standing: Standing, request: Request, logging: Logging, terminal: Terminal) -> Standing:
+def train(
+    name: str, standing: Standing, request: Request, cluster: Cluster, logging: Logging, terminal: Terminal
+) -> Standing:
     """Search a study, then confirm its best; writes the tables of trials, and returns how things stand then."""
-    cluster = Cluster.connected()
     for warning in (*rules.warnings(name, standing.experiment.studies[name]), cluster.warning(name, request)):
         if warning:
             terminal.say(f"warning: {warning}")
@@ -41,9 +42,10 @@ def train(name: str, standing: Standing, request: Request, logging: Logging, ter
         with terminal.epochs(name, sum(outcome.trial.train.epochs for outcome in to_train)) as progress:
             search.train(outcomes, progress, name if part == "trials" else f"{name} {part}")
         standing = standing.reread(name)
-        skipped = sum(outcome.status == "skipped" for outcome in standing.outcomes[name])
-        if skipped:
-            terminal.say(f"{name}: the time is over, {skipped} trials were not begun; more `sweep.minutes` trains them")
+    if search.plan.seconds_left(standing.folder) <= 0:
+        left = sum(outcome.status in ("skipped", "failed") for outcome in standing.outcomes[name])
+        terminal.say(f"{name}: the time is over; {left} trials have not begun or have failed, for which it needs more "
+                     "`sweep.minutes`")  # fmt: skip
     for outcome in standing.outcomes[name]:
         if outcome.history:
             logging.log(outcome)  # of earlier runs too, where a logger is new

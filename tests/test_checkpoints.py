@@ -112,6 +112,26 @@ def test_a_place_that_cannot_hold_checkpoints_is_refused_before_anything_runs(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_that_were_taken_over_are_no_best_epoch_of_the_heir(digits, tmp_path):
+    """Population-based training does so after a look, whose checkpoint has the heir's own weights."""
+    heir, donor = a_trial("dense_gan"), a_trial("dense_gan").model_copy(update={"trial_id": "donor", "seed": 9})
+    other = trained(donor, digits, TrialFolder(tmp_path / "donor", "key"), 2)
+    folder = TrialFolder(tmp_path / "heir", "key")
+    training = trained(heir, digits, folder, 1)
+    own = [np.array(variable) for variable in training.model.variables]
+    folder.take_over(training, tmp_path / "donor" / "checkpoints" / "last.npz")
+    for name, expected in (("epoch_0001", own), ("last", [np.array(v) for v in other.model.variables])):
+        again = Training(heir, digits)
+        again.restore(tmp_path / "heir" / "checkpoints" / f"{name}.npz")
+        for ours, theirs in zip(again.model.variables, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_store_that_is_gone_is_no_obstacle_to_a_fresh_start():
+    left = checkpoints.remove("s3://key:secret@gone?endpoint_override=127.0.0.1%3A9&scheme=http", "tiny-12345678")
+    assert left.startswith("checkpoints tiny-12345678 were left behind in s3://")
+
+
 def test_a_place_is_tried_and_left_as_it_was(tmp_path):
     (tmp_path / "there").mkdir()
     for name in ("there", "not there"):

@@ -192,9 +192,14 @@ def test_an_experiment_killed_at_ten_moments_comes_to_the_undisturbed_tables(tmp
         now = life.finished()
         assert {name: now.get(name) for name in kept} == kept, f"after kill {number} finished trials were touched"
         kept = now
+    stages = raymnist.open(life.path).manifest["seconds"]
     status, said = life.run()
     assert status == 0, said
     assert {name: life.finished()[name] for name in kept} == kept
+    again = raymnist.open(life.path).manifest["seconds"]  # the last kill came after the embedding
+    assert {stage: again[stage] for stage in ("gan", "points", "coordinates")} == {
+        stage: stages[stage] for stage in ("gan", "points", "coordinates")
+    }
 
     results = raymnist.open(life.path)
     assert results.manifest["status"] == "complete"

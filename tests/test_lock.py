@@ -54,8 +54,8 @@ def test_the_lock_of_a_killed_run_is_noticed_and_no_obstacle(holder, tmp_path):
 
 
 def test_a_folder_made_for_the_lock_goes_with_it_where_nothing_was_written(tmp_path):
-    with locked(tmp_path / "a"):
-        assert (tmp_path / "a" / ".lock").is_file()
+    with locked(tmp_path / "above" / "a"):
+        assert (tmp_path / "above" / "a" / ".lock").is_file()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,7 +15,7 @@ from matplotlib.image import imread
 
 import raymnist
 from raymnist import datasets, experiment_file, folder, pipeline
-from raymnist.cli.look import print_leaderboard
+from raymnist.cli.look import print_leaderboard, show
 from raymnist.config import Dataset
 from raymnist.errors import InputError
 from raymnist.metrics import GENERATOR_METRICS
@@ -176,6 +176,60 @@ def test_confirmations_are_trained_after_the_search_and_their_means_shown(tiny_f
     assert "over 2 seeds" in said
     raymnist.run(tiny_file, {"studies.gan.confirm": {"top": 2, "seeds": 2}}, results=copied)
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_search_with_more_time_has_its_evaluation_done_again(tiny_file, ray_session, tmp_path, capsys):
+    """The trial that was cut off goes on under its key, and may still be the best."""
+    sets = {
+        "studies": {
+            "gan": {
+                "model": {"name": "dense_gan", "latent_dim": 4, "generator_units": [8], "discriminator_units": [8]},
+                "train": {"epochs": 6, "batch_size": 32, "learning_rate": {"grid": [1e-2, 1e30]}},
+                "sweep": {"searcher": "grid", "trials": 1, "minutes": 0.02},
+                "resources": {"max_concurrent": 1},
+            }
+        },
+        "evaluation.reducers": ["none"],
+    }
+    first = raymnist.run(tiny_file, sets, results=tmp_path)
+    assert "gan: the time is over" in capsys.readouterr().out
+    assert first.trials["status"].to_list() == ["stopped"]
+    assert first.manifest["status"] == "complete"
+    before = first.table.set_index(["population", "metric", "clusterer"])["value"]
+    sets["studies"]["gan"]["sweep"]["minutes"] = 10
+    second = raymnist.run(tiny_file, sets, results=tmp_path)
+    assert second.trials["epochs_done"].to_list() == [6]
+    assert second.history["epoch"].to_list() == [1, 2, 3, 4, 5, 6]
+    after = second.table.set_index(["population", "metric", "clusterer"])["value"]
+    assert after["fake", "fid", ""] != before["fake", "fid", ""]
+    assert second.best("gan").scores is not None
+    sets["studies"]["gan"]["sweep"]["minutes"] = 20
+    raymnist.run(tiny_file, sets, results=tmp_path)
+    assert "training" not in capsys.readouterr().out.split("finished after epoch 6")[-1]
+
+
+def test_a_pareto_front_is_in_the_table_the_terminal_and_the_report(tiny_file, ray_session, tmp_path, capsys):
+    study = {
+        "model": {"name": "dense_gan", "latent_dim": 4, "generator_units": [8], "discriminator_units": [8]},
+        "train": {"epochs": 1, "batch_size": 32, "learning_rate": {"loguniform": [1e-4, 1e-1]}},
+        "sweep": {"trials": 4, "metric": ["fid", "modes_kl"], "images": 100},
+    }
+    results = raymnist.run(tiny_file, {"studies": {"gan": study}, "evaluation": None}, results=tmp_path)
+    trials = results.trials.set_index("trial_id")
+    values = trials[["best_fid", "best_modes_kl"]]
+    beaten = {
+        name for name, own in values.iterrows() for _, other in values.iterrows()
+        if (other <= own).all() and (other < own).any()
+    }  # fmt: skip
+    assert set(trials.index[trials["pareto_front"] == "yes"]) == set(trials.index) - beaten
+    front = results.pareto_front("gan")
+    assert set(front["trial_id"]) == set(trials.index) - beaten
+    assert front["fid"].is_monotonic_increasing
+    assert front["fid"].iloc[0] == values["best_fid"].min()
+    assert (results.folder.figures / "pareto_gan.png").is_file()
+    capsys.readouterr()
+    show([results.folder.path])
+    assert "Pareto front of gan" in capsys.readouterr().out
 
 
 def test_a_killed_run_that_only_lacked_its_last_note_is_brought_to_its_end(tiny_file, copied, capsys):

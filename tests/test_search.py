@@ -11,7 +11,8 @@ from sweeps import plan_of, study_with, tune
 from raymnist import folder
 from raymnist.errors import InputError
 from raymnist.folder import Folder
-from raymnist.sweep import confirm, tpe
+from raymnist.sweep import tpe
+from raymnist.sweep.confirm import confirmations
 from raymnist.sweep.outcome import Outcome
 from raymnist.sweep.plan import STARTUP_TRIALS
 from raymnist.sweep.ranking import pareto_front, ranking
@@ -187,7 +188,7 @@ def confirmed(plan, reached, runs):
     path = "train.generator_learning_rate"
     searched = [ended(plan, n, {path: 1e-3}, value) for n, value in enumerate(reached)]
     outcomes = list(searched)
-    for trial in confirm.plan(plan, searched):
+    for trial in confirmations(plan, searched):
         number, run = int(trial.confirms[-2:]), int(trial.trial_id.rpartition("-s")[2])
         history = [{"epoch": 1, "frechet_pixels": runs[number][run - 1], "seconds": 1.0}]
         outcomes.append(Outcome(trial, "key", None, "finished", history))
@@ -230,9 +231,9 @@ def test_nothing_is_confirmed_before_the_search_is_over_and_no_failure_holds_it_
     plan = plan_of(a_study(tmp_path, sweep={"trials": 3}, confirm={"top": 3, "seeds": 2}))
     path = "train.generator_learning_rate"
     done = [ended(plan, n, {path: 1e-3}, float(n)) for n in range(2)]
-    assert confirm.plan(plan, [*done, Outcome(plan.trial(2), "key", None)]) == []
+    assert confirmations(plan, [*done, Outcome(plan.trial(2), "key", None)]) == []
     failed = Outcome(plan.trial(2), "key", None, "failed")
-    assert [t.confirms for t in confirm.plan(plan, [*done, failed])] == ["gan-00", "gan-00", "gan-01", "gan-01"]
+    assert [t.confirms for t in confirmations(plan, [*done, failed])] == ["gan-00", "gan-00", "gan-01", "gan-01"]
     assert ranking([*done, failed])[0].trial.trial.trial_id == "gan-00"
 
 
@@ -311,6 +312,16 @@ ASHA, MEDIAN, PBT = ({"scheduler": name} for name in ("asha", "median_stopping",
             r"resources\.max_concurrent: pbt needs its whole population",
         ),
         ({"train": {"epochs": 3, "patience": 3}}, r"train\.patience: expected fewer than the 3 epochs, received 3"),
+        (
+            {"train": {"epochs": {"choice": [9, 3]}, "patience": {"choice": [1, 4]}}},
+            "fewer than the 3 epochs, received 4",
+        ),
+        ({"resources": {"custom": {"GPU": 2}}}, r"custom\.GPU: expected a resource of your own; Ray's have keys"),
+        (
+            {"resources": {"custom": {"accelerator_type:A100": 1}}},
+            r"custom\.accelerator_type:A100: expected a resource",
+        ),
+        ({"resources": {"gpus": 2}}, r"resources: gpus: expected auto or 0 to 1, received 2.0; .* several GPUs train"),
         ({"confirm": {"top": 9}}, r"confirm\.top: expected at most 8, the trials, received 9"),
         ({"confirm": {"seeds": 1}}, r"confirm\.seeds: expected greater than or equal to 2, received 1"),
         ({"sweep": {"minutes": 0}}, r"sweep\.minutes: expected greater than 0, received 0"),
@@ -342,7 +353,7 @@ def test_a_search_ends_when_its_time_is_over_and_goes_on_where_there_is_more(ray
     assert told.lines == [(False, "gan-00 ended after epoch 1, as the time is over")]
     assert 3 <= results.manifest["seconds"]["gan"] < 60
     plan = plan_of(short, images=digits.sha256)
-    assert [t.confirms for t in confirm.plan(plan, outcomes)] == ["gan-00"] * 2  # the search is over
+    assert [t.confirms for t in confirmations(plan, outcomes)] == ["gan-00"] * 2  # the search is over
     again, told = tune(short, digits, results)
     assert (again, told.lines) == (outcomes, [])
     longer = a_study(tmp_path, train=train, sweep={"trials": 3, "minutes": 10})

@@ -61,6 +61,17 @@ class Resources(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _names_custom_resources(self) -> Self:
+        for name in self.custom:
+            if name in ("CPU", "GPU", "memory", "object_store_memory") or name.startswith(
+                ("accelerator_type:", "node:")
+            ):
+                raise ValueError(
+                    f"custom.{name}: expected a resource of your own; Ray's have keys, cpus, gpus, accelerator"
+                )
+        return self
+
 
 class Study(Settings):
     """One model, its training, and the search over any of their settings."""

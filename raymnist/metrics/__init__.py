@@ -37,6 +37,11 @@ class Metric:
     direction: Literal["min", "max"]
     text: str
 
+    @property
+    def sign(self) -> int:
+        """What a value is multiplied by so that lower is better."""
+        return 1 if self.direction == "min" else -1
+
 
 @dataclass(frozen=True)
 class ClusteringMetric(Metric):

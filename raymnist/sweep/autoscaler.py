@@ -24,8 +24,9 @@ def node_types() -> list[dict[str, float]] | None:
 
     A type whose resources are not known, as of machines that are named one by one, has none in the list.
     """
-    if ray._private.worker._global_node.is_head():
-        return None  # this process has started the cluster
+    node = ray._private.worker._global_node
+    if node is None or node.is_head():
+        return None  # a client knows no nodes, and a process that has started the cluster has no autoscaler
     head = next((node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
     if head is None:
         return None

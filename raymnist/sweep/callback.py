@@ -29,7 +29,7 @@ class Progress(Protocol):
         """Show a line."""
 
 
-class Report(tune.Callback):
+class Bookkeeper(tune.Callback):
     """Writes each trial's `status.json`, and names a failed trial at once."""
 
     def __init__(
@@ -62,6 +62,9 @@ class Report(tune.Callback):
         told = ", ".join(f"{name} {value:.4g}" for name, value in result.items() if name in METRICS)
         self.progress.look(f"{planned.trial_id} epoch {result['epoch']} of {planned.train.epochs}: {told}")
         self._log(planned.trial_id)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Note the time spent, between the trials' looks too."""
         self.stopwatch.tick()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -97,6 +100,8 @@ class Report(tune.Callback):
         self._log(outcome.trial.trial_id)
 
     def _log(self, trial_id: str) -> None:
+        if not self.logging.loggers:
+            return
         outcome = self.begun[trial_id]
         self.logging.log(read(outcome.trial, outcome.key, outcome.path))
 

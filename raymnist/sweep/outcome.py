@@ -47,7 +47,7 @@ class Outcome:
         rows = [row for row in self.history if metric in row and self.trial.is_due(row["epoch"])]
         if not rows:
             return None
-        return (min if METRICS[metric].direction == "min" else max)(rows, key=lambda row: row[metric])
+        return min(rows, key=lambda row: METRICS[metric].sign * row[metric])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -83,11 +83,13 @@ def read(trial: TrialConfig, key: str, path: Path) -> Outcome:
     return Outcome(trial, key, path, status.get("status", "pending"), history, status.get("error", ""), ran_on)
 
 
-def draft(outcome: Outcome) -> TrialConfig:
+def write_config(outcome: Outcome) -> TrialConfig:
     """Write what a trial is into its folder, for the worker that trains it; returns it.
 
-    What another key has left is removed. The rates that population-based training has given an unfinished trial stay.
+    What another key has left is removed, and how an earlier attempt ended. The rates that population-based training has
+    given an unfinished trial stay.
     """
+    (outcome.path / "status.json").unlink(missing_ok=True)
     stored = folder.read_json(outcome.path / "config.json") or {}
     if stored.pop("key", None) == outcome.key:
         return TrialConfig.model_validate(stored)

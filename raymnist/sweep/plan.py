@@ -174,10 +174,6 @@ def concrete(study: Study, values: Mapping[str, Any], where: str) -> tuple[dict[
     settings = {key: value for key, value in filled["model"].items() if key != "name"}
     model = validate(kind.Settings, settings, f"{where}.model.")
     train = validate(Train, filled["train"], f"{where}.train.")
-    if train.patience is not None and train.patience >= train.epochs:
-        raise InputError(
-            f"{where}.train.patience: expected fewer than the {train.epochs} epochs, received {train.patience}"
-        )
     for key in NETWORK_RATES:
         if kind.kind != "generator" and getattr(train, key) is not None:
             raise InputError(f"{where}.train.{key}: belongs to a GAN, received it for {study.model['name']}")

@@ -35,14 +35,14 @@ class Ranked:
     @property
     def best(self) -> Outcome:
         """The run with the best objective; the first of equals."""
-        sign = _sign(self.trial)
+        sign = METRICS[self.trial.trial.metric].sign
         return self.runs[min(range(len(self.runs)), key=lambda run: sign * self.values[run])]
 
 
 def by_objective(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Sort the ended trials, the best first and equals as they were."""
     ended = [outcome for outcome in outcomes if outcome.is_ended and outcome.best]
-    return sorted(ended, key=lambda outcome: _sign(outcome) * _value(outcome))
+    return sorted(ended, key=lambda outcome: METRICS[outcome.trial.metric].sign * _value(outcome))
 
 
 def ranking(outcomes: Sequence[Outcome]) -> list[Ranked]:
@@ -55,26 +55,20 @@ def ranking(outcomes: Sequence[Outcome]) -> list[Ranked]:
             ranked.append(Ranked(chosen, runs, [_value(run) for run in runs]))
     if not ranked:
         return [Ranked(chosen, [chosen], [_value(chosen)]) for chosen in by_objective(searched)[:1]]
-    return sorted(ranked, key=lambda one: _sign(one.trial) * one.mean)
+    return sorted(ranked, key=lambda one: METRICS[one.trial.trial.metric].sign * one.mean)
 
 
 def pareto_front(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """List the searched trials that no other one beats in all objectives, the best by the first objective first."""
     ended = by_objective([outcome for outcome in outcomes if not outcome.trial.confirms])
     values = [
-        [(1 if METRICS[name].direction == "min" else -1) * outcome.best[name] for name in outcome.trial.metrics]
-        for outcome in ended
-        if outcome.best
+        [METRICS[name].sign * outcome.best[name] for name in outcome.trial.metrics] for outcome in ended if outcome.best
     ]
     return [
         outcome
         for outcome, own in zip(ended, values, strict=True)
         if not any(other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in values)
     ]
-
-
-def _sign(outcome: Outcome) -> int:
-    return 1 if METRICS[outcome.trial.metric].direction == "min" else -1
 
 
 def _value(outcome: Outcome) -> float:

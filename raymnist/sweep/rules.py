@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from typing import Any
 
 from raymnist import search_space
 from raymnist.config import FIFO, PBT, MedianStopping, Study, Sweep, Train
@@ -55,6 +56,10 @@ def resolve(name: str, study: Study, scored: Scored) -> Study:
     for values in search_space.corners(resolved.domains) if resolved.domains else [{}]:
         concrete(resolved, values, where)
     _check_rates(resolved, where)
+    patience, epochs = _extremes(resolved, "patience"), _extremes(resolved, "epochs")
+    longest = max((value for value in patience if value is not None), default=0)
+    if longest >= min(epochs):
+        raise InputError(f"{where}.train.patience: expected fewer than the {min(epochs)} epochs, received {longest}")
     if sweep is None and resolved.domains:
         path = next(iter(resolved.domains))
         raise InputError(f"{where}.{path}: a search domain needs a sweep, such as `sweep: {{trials: 8}}`")
@@ -97,7 +102,7 @@ def _check_searcher(sweep: Sweep, where: str) -> None:
 def _check_scheduler(study: Study, sweep: Sweep, where: str) -> None:
     """Refuse a scheduler that would never act, and what population-based training cannot perturb."""
     scheduler, trials = sweep.scheduler, sweep.trials or DEFAULT_TRIALS
-    epochs = _most_epochs(study)
+    epochs = max(_extremes(study, "epochs"))
     if isinstance(scheduler, PBT):
         _check_population(study, sweep, scheduler, where)
     elif not isinstance(scheduler, FIFO):
@@ -114,9 +119,10 @@ def _check_scheduler(study: Study, sweep: Sweep, where: str) -> None:
             )
 
 
-def _most_epochs(study: Study) -> int:
-    domain = study.domains.get("train.epochs")
-    return int(max(domain.extremes()) if domain else study.train["epochs"])
+def _extremes(study: Study, setting: str) -> list[Any]:
+    """List the values of a setting of the training of which the others lie between."""
+    domain = study.domains.get(f"train.{setting}")
+    return list(domain.extremes()) if domain else [study.train[setting]]
 
 
 def _check_population(study: Study, sweep: Sweep, scheduler: PBT, where: str) -> None:

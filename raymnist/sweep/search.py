@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 from collections.abc import Sequence
@@ -24,9 +25,9 @@ from raymnist.folder import Folder
 from raymnist.metrics import METRICS
 from raymnist.models.features import ClassifierFile
 from raymnist.sweep.budget import Deadline, Stopwatch
-from raymnist.sweep.callback import Progress, Report
+from raymnist.sweep.callback import Bookkeeper, Progress
 from raymnist.sweep.loggers import Logging
-from raymnist.sweep.outcome import Outcome, draft
+from raymnist.sweep.outcome import Outcome, write_config
 from raymnist.sweep.plan import Plan, last_name
 from raymnist.sweep.population import population
 from raymnist.sweep.resources import Request
@@ -79,7 +80,10 @@ class Search:
         place = self.results.study(self.plan.name).resolve()
         place.mkdir(parents=True, exist_ok=True)
         # Population-based training hands weights from trial to trial by way of Tune's storage, which nodes must share.
-        with tempfile.TemporaryDirectory(prefix=".exchange-", dir=place) as storage, environment(TUNES_WAYS):
+        with contextlib.ExitStack() as until:
+            until.callback(stopwatch.tick, every=0)
+            storage = until.enter_context(tempfile.TemporaryDirectory(prefix=".exchange-", dir=place))
+            until.enter_context(environment(TUNES_WAYS))
             tune.Tuner(
                 tune.with_parameters(
                     StudyTrainable,
@@ -104,12 +108,11 @@ class Search:
                     name=self.plan.name,
                     storage_path=storage,
                     stop=deadline,
-                    callbacks=[Report(begun, progress, self.logging, stopwatch, deadline)],
+                    callbacks=[Bookkeeper(begun, progress, self.logging, stopwatch, deadline)],
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, num_to_keep=4),
                     verbose=0,
                 ),
             ).fit()
-        stopwatch.tick(every=0)
 
     def _most(self) -> int | None:
         """Count the trials to hand out one by one; one that waits for room would not know what others reach."""
@@ -120,7 +123,7 @@ class Search:
 def _begin(outcome: Outcome, begun: dict[str, Outcome]) -> dict[str, Any]:
     """Write what a trial is to its folder, where its worker reads it; returns its part of Tune's configuration."""
     begun[outcome.trial.trial_id] = outcome
-    trial = draft(outcome)
+    trial = write_config(outcome)
     return {"trial_id": trial.trial_id, "rates": {name: getattr(trial.train, name) for name in trial.perturbed}}
 
 

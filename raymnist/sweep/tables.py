@@ -58,6 +58,7 @@ def write_best(outcomes: Sequence[Outcome], results: Folder) -> None:
     """Write a study's `best.json`: the ranking of its configurations, and the run whose network stands for the best."""
     ranked = ranking(outcomes)
     if not ranked:
+        (results.study(outcomes[0].trial.study) / "best.json").unlink(missing_ok=True)
         return
     first, trial = ranked[0], ranked[0].best.trial
     chosen = {

@@ -42,14 +42,19 @@ class CheckpointFolder:
         system, path = fs.FileSystem.from_uri(uri)
         return cls(system, f"{path.rstrip('/')}/{below}", best)
 
-    def save(self, training: Training) -> None:
-        """Write the last checkpoint, and keep it as one of the best if it is; those that no longer are are removed."""
+    def save_last(self, training: Training) -> io.BytesIO:
+        """Write the last checkpoint; returns what was written."""
         written = io.BytesIO()
         training.save(written)
         self.system.create_dir(self.path, recursive=True)
         self._write(LAST, written)
+        return written
+
+    def save(self, training: Training) -> None:
+        """Write the last checkpoint, and keep it as one of the best if it is; those that no longer are are removed."""
+        written = self.save_last(training)
         metric = training.trial.metric
-        sign = 1 if METRICS[metric].direction == "min" else -1
+        sign = METRICS[metric].sign
         looks = [row for row in training.history if metric in row and training.trial.is_due(row["epoch"])]
         kept = [_name(row["epoch"]) for row in sorted(looks, key=lambda row: sign * row[metric])[: self.best]]
         if _name(training.epochs_done) in kept:
@@ -68,7 +73,7 @@ class CheckpointFolder:
         return True
 
     def _write(self, name: str, content: io.BytesIO) -> None:
-        draft = f"{self.path}/.draft-{name}"
+        draft = f"{self.path}/.{uuid.uuid4().hex[:8]}-{name}"
         with self.system.open_output_stream(draft) as file:
             file.write(content.getbuffer())
         self.system.move(draft, f"{self.path}/{name}")
@@ -97,9 +102,13 @@ def check(uri: str) -> None:
         raise InputError(f"checkpoints.uri: expected a folder to write to, received {uri}; {problem}") from None
 
 
-def remove(uri: str, below: str) -> None:
-    """Remove all checkpoints `below` a URI."""
-    system, path = fs.FileSystem.from_uri(uri)
-    place = f"{path.rstrip('/')}/{below}"
-    if system.get_file_info(place).type == fs.FileType.Directory:
-        system.delete_dir(place)
+def remove(uri: str, folder: str) -> str:
+    """Remove all checkpoints in a folder below a URI; says what was left behind where that fails, else nothing."""
+    try:
+        system, path = fs.FileSystem.from_uri(uri)
+        place = f"{path.rstrip('/')}/{folder}"
+        if system.get_file_info(place).type == fs.FileType.Directory:
+            system.delete_dir(place)
+    except (pa.ArrowInvalid, OSError) as error:
+        return f"checkpoints {folder} were left behind in {uri}: {str(error).splitlines()[0]}"
+    return ""

@@ -124,7 +124,7 @@ class Training:
 
     def _is_better(self, row: Row, other: Row) -> bool:
         metric = self.trial.metric
-        return row[metric] < other[metric] if METRICS[metric].direction == "min" else row[metric] > other[metric]
+        return METRICS[metric].sign * row[metric] < METRICS[metric].sign * other[metric]
 
     def generate(self, count: int) -> Pixels:
         """Make uint8 fakes [count, H, W, C] from the trial's fixed noise."""

@@ -31,14 +31,14 @@ class TrialFolder:
         config = self.path / "config.json"
         if (folder.read_json(config) or {}).get("key") != self.key:
             folder.remove(self.path)
-        else:
+        elif (self.path / "history.csv").is_file():  # else what a checkpoint elsewhere goes with is gone
             self.checkpoints.restore(training)
         folder.write_json(config, {"key": self.key, **training.trial.model_dump(mode="json")})
 
     def take_over(self, training: Training, path: Path) -> None:
         """Go on with the variables of a checkpoint, and keep that at once."""
         training.take_over(path)
-        self.checkpoints.save(training)
+        self.checkpoints.save_last(training)
 
     def epoch(self, training: Training) -> Row:
         """Train one epoch and write what is due: samples, the saved generator, the best network, the checkpoint."""
