@@ -170,6 +170,8 @@ def test_confirmations_are_trained_after_the_search_and_their_means_shown(tiny_f
     assert results.best("gan").config.trial_id == first.set_index("trial_id")["best_fid"].idxmin()
     drawn = {path.name for path in results.folder.figures.iterdir()}
     assert {f"nearest_{results.best('gan').config.trial_id}.png"} == {n for n in drawn if n.startswith("nearest")}
+    assert "confirmations_gan.png" in drawn
+    assert "over n fresh seeds" in results.folder.report.read_text()
     assert "±" in results.folder.leaderboard.read_text()
     print_leaderboard([results])
     said = capsys.readouterr().out

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from matplotlib.figure import Figure
 
+from raymnist.report.confirmations import confirmed_objectives
 from raymnist.report.curves import learning_curves
 from raymnist.report.fakes import class_counts, nearest_training_images
 from raymnist.report.front import pareto_fronts
@@ -20,6 +21,7 @@ FIGURES: dict[str, Callable[[Results], Iterator[tuple[str, str, Figure]]]] = {
     "samples": best_samples,
     "nearest": nearest_training_images,
     "classes": class_counts,
+    "confirmations": confirmed_objectives,
     "pareto": pareto_fronts,
     "scatter_3d": scatter_3d,
     "maps": reduced_maps,
