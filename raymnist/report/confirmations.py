@@ -28,13 +28,12 @@ def confirmed_objectives(results: Results) -> Iterator[tuple[str, str, Figure]]:
             runs = trials.loc[trials["confirms"] == ranked["trial_id"], column]
             is_first = place == 0
             axes.plot(runs, [place] * len(runs), "o", color=REAL, alpha=0.6, label="fresh seeds" if is_first else None)
-            axes.plot(ranked["mean"], place, "|", color=REAL, markersize=22, label="their mean" if is_first else None)
+            line = [place - 0.3, place + 0.3]
+            axes.plot([ranked["mean"]] * 2, line, color=REAL, label="their mean" if is_first else None)
             searched = trials.loc[ranked["trial_id"], column]
             axes.plot(searched, place, "D", color=FAKE, fillstyle="none", label="in the search" if is_first else None)
         axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), xlabel=chosen["metric"])
         axes.grid(axis="x", alpha=0.3)
         figure.legend(loc="outside upper center", ncols=3, fontsize="small")
-        caption = (
-            f"the best configurations of {study} again with fresh seeds, beside what the search had found by luck too"
-        )
+        caption = f"the best configurations of {study} with fresh seeds, beside what each had reached in the search"
         yield f"confirmations_{study}", caption, figure
