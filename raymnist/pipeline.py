@@ -12,13 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from raymnist import datasets, experiment_file, folder, provenance, studies
-from raymnist.config import Experiment, Study
+from raymnist import datasets, experiment_file, folder, outlook, provenance, studies
+from raymnist.config import Experiment
 from raymnist.datasets import Images
 from raymnist.errors import InputError
 from raymnist.evaluation import choice
 from raymnist.evaluation.embedding import check_generators
-from raymnist.evaluation.stages import scored_images
 from raymnist.folder import Folder
 from raymnist.lock import locked
 from raymnist.models import features
@@ -218,44 +217,7 @@ def dry_run(
         _check_generators(standing)
         if experiment.checkpoints.uri:
             checkpoints.check(experiment.checkpoints.uri)
-    lines = [
-        f"{experiment.name}: {len(images.train)} training, {len(images.validation)} validation and {len(images.test)} "
-        f"test images of {experiment.dataset.name}, {'x'.join(map(str, images.shape))}"
-    ]
-    for name, study in experiment.studies.items():
-        wanted = requests[name]
-        confirmed = [outcome for outcome in standing.outcomes[name] if outcome.trial.confirms]
-        count = len(standing.outcomes[name]) - len(confirmed)
-        trials = [o.trial for o in standing.outcomes[name] if not o.is_ended and not o.trial.confirms]
-        if study.confirm:
-            done = sum(outcome.is_ended for outcome in confirmed)
-            wanted_too = study.confirm.top * study.confirm.seeds - done
-            confirmation = f"{name}: then {wanted_too} of {done + wanted_too} confirmations"
-        if not trials:
-            lines.append(f"{name}: all {count} trials have ended")
-            lines += [confirmation] if study.confirm and wanted_too else []
-            continue
-        epochs = sorted({trial.train.epochs for trial in trials})
-        span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-        lines.append(
-            f"{name}: {len(trials)} of {count} trials of {study.model['name']} x {span} epochs, "
-            f"each on {wanted}, {_at_a_time(study, len(trials), cluster.at_once(wanted))} at a time"
-        )
-        lines += [confirmation] if study.confirm else []
-        lines += [f"warning: {line}" for line in (*rules.warnings(name, study), cluster.warning(name, wanted)) if line]
-    evaluation = experiment.evaluation
-    if evaluation:
-        names = ", ".join(generator.title for generator in evaluation.generators or [])
-        made = f" and as many fakes of each of {names}" if names else ""
-        count = scored_images(evaluation, images) if names else 0
-        by = "classifier" if standing.classifier else "code" if evaluation.encoder else "pixel"
-        scored = f"; {count} of each are scored on {by} features" if count else ""
-        lines.append(f"evaluation: {min(evaluation.images, len(images.test))} real images{made}{scored}")
-    return lines
-
-
-def _at_a_time(study: Study, trials: int, at_once: int) -> int:
-    return min(trials, at_once, study.resources.max_concurrent or at_once)
+    return outlook.lines(standing, cluster, requests)
 
 
 def _check_generators(standing: Standing) -> None:

@@ -350,6 +350,14 @@ def test_a_dry_run_holds_the_plan_against_what_is_there(tiny_file, copied):
         "gan: 3 of 5 trials of conv_gan x 6 epochs, each on 1 CPU and 0 GPU, 2 at a time",
         "evaluation: 60 real images and as many fakes of each of gan; 100 of each are scored on classifier features",
     ]
+    sets = {
+        "studies.gan.confirm": {"top": 2, "seeds": 3},
+        "studies.gan.sweep.minutes": 3,
+        "studies.gan.sweep.trials": 5,
+    }
+    lines = pipeline.dry_run(tiny_file, sets, results=copied)
+    assert re.fullmatch(r"gan: 3 of 5 trials .*, 2 at a time, for 2\.\d+ minutes at most", lines[2])  # some are spent
+    assert lines[3] == "gan: then 6 of 6 confirmations"
     with pytest.raises(InputError, match=r"gan changed: train\.epochs 6 -> 3"):
         pipeline.dry_run(tiny_file, {"studies.gan.train.epochs": 3}, results=copied)
 
