@@ -7,7 +7,7 @@ what all experiments share.
 from raymnist.config.evaluation import Evaluation, Generator, Part
 from raymnist.config.experiment import Checkpoints, Dataset, Experiment
 from raymnist.config.studies import Resources, Samples, Study, Train, TrialConfig
-from raymnist.config.sweeps import ASHA, FIFO, PBT, SCORED, Confirm, MedianStopping, Sweep
+from raymnist.config.sweeps import ASHA, FIFO, PBT, SCORED, Confirm, MedianStopping, Stopping, Sweep
 
 __all__ = [
     "ASHA",
@@ -24,6 +24,7 @@ __all__ = [
     "Part",
     "Resources",
     "Samples",
+    "Stopping",
     "Study",
     "Sweep",
     "Train",

@@ -19,9 +19,11 @@ class FIFO(Settings):
 class Stopping(Settings):
     """What a scheduler that stops trials early has.
 
+    name: as the file has it.
     grace_epochs: epochs that each trial gets before it may be stopped; `None` stands for a quarter of them all.
     """
 
+    name: str
     grace_epochs: int | None = Field(None, ge=1)
 
     def grace(self, epochs: int) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from raymnist import search_space
-from raymnist.config import FIFO, PBT, MedianStopping, Study, Sweep, Train
+from raymnist.config import PBT, MedianStopping, Stopping, Study, Sweep, Train
 from raymnist.datasets import Images
 from raymnist.errors import InputError
 from raymnist.metrics import CLUSTERING_METRICS
@@ -56,10 +57,6 @@ def resolve(name: str, study: Study, scored: Scored) -> Study:
     for values in search_space.corners(resolved.domains) if resolved.domains else [{}]:
         concrete(resolved, values, where)
     _check_rates(resolved, where)
-    patience, epochs = _extremes(resolved, "patience"), _extremes(resolved, "epochs")
-    longest = max((value for value in patience if value is not None), default=0)
-    if longest >= min(epochs):
-        raise InputError(f"{where}.train.patience: expected fewer than the {min(epochs)} epochs, received {longest}")
     if sweep is None and resolved.domains:
         path = next(iter(resolved.domains))
         raise InputError(f"{where}.{path}: a search domain needs a sweep, such as `sweep: {{trials: 8}}`")
@@ -70,7 +67,8 @@ def resolve(name: str, study: Study, scored: Scored) -> Study:
     if sweep is not None:
         _check_objectives(sweep, where)
         _check_searcher(sweep, where)
-        _check_scheduler(resolved, sweep, where)
+        if isinstance(sweep.scheduler, PBT):
+            _check_population(resolved, sweep, sweep.scheduler, where)
     _check_confirmation(resolved, where)
     return resolved
 
@@ -97,26 +95,6 @@ def _check_searcher(sweep: Sweep, where: str) -> None:
         raise InputError(f"{where}.sweep.searcher: optuna is not installed; expected `pip install 'raymnist[optuna]'`")
     if sweep.searcher != "random" and isinstance(sweep.scheduler, PBT):
         raise InputError(f"{where}.sweep.searcher: pbt draws its settings anew as it goes on; expected random")
-
-
-def _check_scheduler(study: Study, sweep: Sweep, where: str) -> None:
-    """Refuse a scheduler that would never act, and what population-based training cannot perturb."""
-    scheduler, trials = sweep.scheduler, sweep.trials or DEFAULT_TRIALS
-    epochs = max(_extremes(study, "epochs"))
-    if isinstance(scheduler, PBT):
-        _check_population(study, sweep, scheduler, where)
-    elif not isinstance(scheduler, FIFO):
-        first = math.ceil(scheduler.grace(epochs) / sweep.every) * sweep.every
-        if first >= epochs:
-            raise InputError(
-                f"{where}.sweep: {scheduler.name} stops trials after `scheduler.grace_epochs`, at a look (`every` "
-                f"{sweep.every}); expected the first before the last of {epochs} epochs, received {first}"
-            )
-        least = scheduler.least_trials + 1 if isinstance(scheduler, MedianStopping) else 2
-        if trials < least:
-            raise InputError(
-                f"{where}.sweep.trials: {scheduler.name} compares trials; expected at least {least}, received {trials}"
-            )
 
 
 def _extremes(study: Study, setting: str) -> list[Any]:
@@ -187,12 +165,34 @@ def check_images(name: str, study: Study, images: Images) -> None:
 def warnings(name: str, study: Study) -> list[str]:
     """List what a resolved study may do, but hardly means."""
     kind = kind_of(study, f"studies.{name}")
-    return [
-        f"studies.{name}.sweep.metric: {metric} does not rank the trials of a GAN, whose networks are "
-        f"measured against each other; fid and {kind.objective} do"
+    found = [
+        f"sweep.metric: {metric} does not rank the trials of a GAN, whose networks are measured against each other; "
+        f"fid and {kind.objective} do"
         for metric in (study.sweep.metrics if study.sweep else [])
         if metric in kind.unsuitable
     ]
+    found += _what_never_acts(study)
+    return [f"studies.{name}.{line}" for line in found]
+
+
+def _what_never_acts(study: Study) -> Iterator[str]:
+    """Find what would end trials early, but cannot: no error, as a first try has few epochs and trials."""
+    epochs, patience = _extremes(study, "epochs"), [n for n in _extremes(study, "patience") if n is not None]
+    if patience and max(patience) >= min(epochs):
+        yield f"train.patience: {max(patience)} epochs are never waited for in a training of {min(epochs)}"
+    sweep = study.sweep
+    if sweep is None or not isinstance(sweep.scheduler, Stopping):
+        return
+    name, trials = sweep.scheduler.name, sweep.trials or DEFAULT_TRIALS
+    first = math.ceil(sweep.scheduler.grace(max(epochs)) / sweep.every) * sweep.every
+    if first >= max(epochs):
+        yield (
+            f"sweep.scheduler: {name} may stop a trial from epoch {first} on (`scheduler.grace_epochs`, `every`), and "
+            f"so stops none of {max(epochs)} epochs"
+        )
+    least = sweep.scheduler.least_trials + 1 if isinstance(sweep.scheduler, MedianStopping) else 2
+    if trials < least:
+        yield f"sweep.scheduler: {name} compares at least {least} trials, and so stops none of {trials}"
 
 
 def _count(study: Study, sweep: Sweep, where: str) -> int:
