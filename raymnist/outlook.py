@@ -52,7 +52,9 @@ def _of_study(name: str, standing: Standing, cluster: Cluster, wanted: Request) 
     if study.confirm:
         planned = study.confirm.top * study.confirm.seeds
         ended = sum(outcome.is_ended for outcome in standing.outcomes[name] if outcome.trial.confirms)
-        if ended < planned:
+        if trials and seconds > 0:
+            yield f"{name}: then up to {planned} confirmations, of which there are {ended} for those that are best now"
+        elif ended < planned:
             yield f"{name}: then {planned - ended} of {planned} confirmations"
     for warning in (*rules.warnings(name, study), cluster.warning(name, wanted)):
         if warning:

@@ -81,6 +81,7 @@ def run(
         terminal = Terminal(sys.stdout)
         for name in experiment.studies:
             studies.keep_classifier(name, standing, terminal, is_new=False)
+            studies.tell_of_time(name, standing, terminal)
         terminal.say(f"{experiment.name} is complete in {standing.folder.path}; nothing to do")
         found = Results(standing.folder.path)
         return found if found.folder.is_complete("report", _report_key(found)) else draw(found.folder)

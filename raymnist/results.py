@@ -157,6 +157,7 @@ class Results:
 
         A study with confirmations has a line per confirmed configuration, ranked by the mean of their objective over
         `n` seeds; the scores of the first are means too. `value_sd`, `fid_sd` and so on are standard deviations.
+        `trials` are those of the search; `minutes` are spent on all.
         """
         lines = []
         for name in self.experiment.studies:
@@ -198,7 +199,8 @@ class Results:
         ]
         of_study = self.trials[self.trials["study"] == study]
         lines[0] |= self._scores(chosen["runs"])
-        lines[0] |= {"trials": len(of_study), "minutes": of_study["seconds"].sum() / 60}
+        searched = of_study[of_study["confirms"] == ""] if "confirms" in of_study else of_study
+        lines[0] |= {"trials": len(searched), "minutes": of_study["seconds"].sum() / 60}
         return lines
 
     def _scores(self, runs: list[str]) -> dict[str, Any]:

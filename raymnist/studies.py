@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from raymnist.models import MODELS, features
 from raymnist.standing import Standing
 from raymnist.sweep import rules
@@ -42,10 +44,7 @@ def train(
         with terminal.epochs(name, sum(outcome.trial.train.epochs for outcome in to_train)) as progress:
             search.train(outcomes, progress, name if part == "trials" else f"{name} {part}")
         standing = standing.reread(name)
-    if search.plan.seconds_left(standing.folder) <= 0:
-        left = sum(outcome.status in ("skipped", "failed") for outcome in standing.outcomes[name])
-        terminal.say(f"{name}: the time is over; {left} trials have not begun or have failed, for which it needs more "
-                     "`sweep.minutes`")  # fmt: skip
+    tell_of_time(name, standing, terminal)
     for outcome in standing.outcomes[name]:
         if outcome.history:
             logging.log(outcome)  # of earlier runs too, where a logger is new
@@ -53,6 +52,17 @@ def train(
     write_best(standing.outcomes[name], standing.folder)
     keep_classifier(name, standing, terminal, is_new)
     return standing
+
+
+def tell_of_time(name: str, standing: Standing, terminal: Terminal) -> None:
+    """Say what a study had no time for, if anything."""
+    if standing.plans[name].seconds_left(standing.folder) > 0:
+        return
+    counts = Counter[str](outcome.status for outcome in standing.outcomes[name] if not outcome.trial.confirms)
+    told = {"out_of_time": "cut short", "skipped": "not begun", "failed": "failed"}
+    left = ", ".join(f"{counts[status]} {words}" for status, words in told.items() if counts[status])
+    if left:
+        terminal.say(f"{name}: the time is over with {left}; more `sweep.minutes` goes on with them")
 
 
 def _checkpoints(name: str, standing: Standing) -> CheckpointPlace:

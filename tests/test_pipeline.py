@@ -194,8 +194,9 @@ def test_a_search_with_more_time_has_its_evaluation_done_again(tiny_file, ray_se
         "evaluation.reducers": ["none"],
     }
     first = raymnist.run(tiny_file, sets, results=tmp_path)
-    assert "gan: the time is over" in capsys.readouterr().out
-    assert first.trials["status"].to_list() == ["stopped"]
+    assert "gan: the time is over with 1 cut short; more `sweep.minutes`" in capsys.readouterr().out
+    assert first.trials["status"].to_list() == ["out_of_time"]
+    assert first.trials["hostname"].all()
     assert first.manifest["status"] == "complete"
     before = first.table.set_index(["population", "metric", "clusterer"])["value"]
     sets["studies"]["gan"]["sweep"]["minutes"] = 10
@@ -357,7 +358,7 @@ def test_a_dry_run_holds_the_plan_against_what_is_there(tiny_file, copied):
     }
     lines = pipeline.dry_run(tiny_file, sets, results=copied)
     assert re.fullmatch(r"gan: 3 of 5 trials .*, 2 at a time, for 2\.\d+ minutes at most", lines[2])  # some are spent
-    assert lines[3] == "gan: then 6 of 6 confirmations"
+    assert lines[3] == "gan: then up to 6 confirmations, of which there are 0 for those that are best now"
     with pytest.raises(InputError, match=r"gan changed: train\.epochs 6 -> 3"):
         pipeline.dry_run(tiny_file, {"studies.gan.train.epochs": 3}, results=copied)
 

@@ -359,7 +359,7 @@ def test_a_search_ends_when_its_time_is_over_and_goes_on_where_there_is_more(ray
         resources={"gpus": 0, "max_concurrent": 1},
     )
     outcomes, told = tune(short, digits, results)
-    assert [(o.status, len(o.history)) for o in outcomes] == [("stopped", 1), ("skipped", 0), ("skipped", 0)]
+    assert [(o.status, len(o.history)) for o in outcomes] == [("out_of_time", 1), ("skipped", 0), ("skipped", 0)]
     assert told.lines == [(False, "gan-00 ended after epoch 1, as the time is over")]
     assert 3 <= results.manifest["seconds"]["gan"] < 60
     plan = plan_of(short, images=digits.sha256)

@@ -110,6 +110,10 @@ def print_leaderboard(results: Iterable[Results]) -> None:
     title = ", ".join(dict.fromkeys(one.experiment.name for one in results))
     print_frame(title, pd.concat([shown, scores], axis=1))
     for one in results:
+        for failure in one.manifest.get("failures", []):
+            typer.echo(f"{one.experiment.name}: failed: {failure}")
+        if one.manifest["status"] not in ("complete", "incomplete"):
+            typer.echo(f"{one.experiment.name}: {one.manifest['status']}; `raymnist run` goes on with it")
         if one.folder.report.is_file():
             typer.echo(f"report: {one.folder.report}")
 

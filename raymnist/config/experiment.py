@@ -13,8 +13,8 @@ from raymnist.settings import Name, Settings, StudyName, bare_name
 
 
 def bare_uri(value: Any) -> Any:
-    """Read the short form of `checkpoints`: a string stands for its `uri`."""
-    return {"uri": value} if isinstance(value, str) else value
+    """Read the short forms of `checkpoints`: a string stands for its `uri`, nothing for the defaults."""
+    return {"uri": value} if isinstance(value, str) else {} if value is None else value
 
 
 class Dataset(Settings):
@@ -33,6 +33,12 @@ class Checkpoints(Settings):
 
     uri: str | None = None
     best: int = Field(1, ge=0)
+
+    @model_validator(mode="after")
+    def _is_a_uri(self) -> Self:
+        if self.uri is not None and "://" not in self.uri:
+            raise ValueError(f"uri: expected a URI such as s3://bucket/folder, received {self.uri}")
+        return self
 
 
 class Experiment(Settings):

@@ -56,7 +56,7 @@ class Resources(Settings):
     def _one_gpu_at_most(self) -> Self:
         if self.gpus != "auto" and not 0 <= self.gpus <= 1:
             raise ValueError(
-                f"gpus: expected auto or 0 to 1, received {self.gpus}; a trial trains on one GPU, several GPUs train "
+                f"gpus: expected auto or 0 to 1, received {self.gpus:g}; a trial trains on one GPU, several GPUs train "
                 "several trials"
             )
         return self

@@ -74,15 +74,19 @@ class Bookkeeper(tune.Callback):
         """
         planned, result = self.begun[str(trial)].trial, trial.last_result
         if self.deadline.is_over and not result["trained"]:
+            self._note(trial, "pending", **_where(result))
             self.progress.say(f"{planned.trial_id} ended after epoch {result['epoch']}, as the time is over")
             return
         status = "finished" if result["trained"] else "stopped"
-        self._note(trial, status, **{name: result[name] for name in RAN_ON})
+        self._note(trial, status, **_where(result))
         self.progress.advance(planned.train.epochs - result["epoch"])
         changed = {name: result[name] for name in planned.perturbed}
         settings = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
                              for name, value in {**planned.searched, **changed}.items())  # fmt: skip
+        best = self._as_it_stands(planned.trial_id).best or result
         score = f"{planned.metric} {result[planned.metric]:.4g}"
+        if best["epoch"] != result["epoch"]:
+            score += f", best {best[planned.metric]:.4g} at epoch {best['epoch']}"
         told = f"  ({settings})" if settings else ""
         self.progress.say(f"{planned.trial_id} {status} after epoch {result['epoch']}: {score}{told}")
 
@@ -90,7 +94,7 @@ class Bookkeeper(tune.Callback):
         """Note and name a trial that failed; the others go on."""
         planned = self.begun[str(trial)].trial
         error = one_line(_error_of(trial))
-        self._note(trial, "failed", error=error)
+        self._note(trial, "failed", error=error, **_where(trial.last_result or {}))
         self.progress.advance(planned.train.epochs - self.epochs.get(planned.trial_id, 0))
         self.progress.say(f"{planned.trial_id} failed: {error}", problem=True)
 
@@ -102,8 +106,16 @@ class Bookkeeper(tune.Callback):
     def _log(self, trial_id: str) -> None:
         if not self.logging.loggers:
             return
+        self.logging.log(self._as_it_stands(trial_id))
+
+    def _as_it_stands(self, trial_id: str) -> Outcome:
         outcome = self.begun[trial_id]
-        self.logging.log(read(outcome.trial, outcome.key, outcome.path))
+        return read(outcome.trial, outcome.key, outcome.path)
+
+
+def _where(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Say where a trial ran, as far as is known."""
+    return {name: result[name] for name in RAN_ON if name in result}
 
 
 def one_line(error: BaseException | str) -> str:

@@ -11,7 +11,7 @@ from raymnist import folder
 from raymnist.config import TrialConfig
 from raymnist.metrics import METRICS
 
-Status = Literal["pending", "finished", "stopped", "skipped", "failed"]
+Status = Literal["pending", "finished", "stopped", "out_of_time", "skipped", "failed"]
 HISTORY: dict[str, type] = {"epoch": int, "taken_from": str}  # the columns that are not floats
 RAN_ON = ("hostname", "pid", "cuda_visible_devices")
 
@@ -21,8 +21,8 @@ class Outcome:
     """A trial and what became of it.
 
     key: stands for all that its training depends on; empty while its settings are left to Optuna.
-    status: `finished` trained to its end, `stopped` was ended early by the scheduler or as the time was over, before
-    which `skipped` had not begun.
+    status: `finished` trained to its end, `stopped` was ended early by the scheduler, `out_of_time` as the time was
+    over, before which `skipped` had not begun.
     history: a row per epoch. path: its folder. error: one line, or empty.
     ran_on: the host, the process and the CUDA devices it saw last.
     """
@@ -38,7 +38,7 @@ class Outcome:
     @property
     def is_ended(self) -> bool:
         """Whether the trial needs no more training."""
-        return self.status in ("finished", "stopped", "skipped")
+        return self.status in ("finished", "stopped", "out_of_time", "skipped")
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -62,7 +62,7 @@ class Outcome:
 
     def out_of_time(self) -> Outcome:
         """Take an open trial as ended, where there is no more time."""
-        return self if self.status != "pending" else replace(self, status="stopped" if self.best else "skipped")
+        return self if self.status != "pending" else replace(self, status="out_of_time" if self.best else "skipped")
 
 
 def read(trial: TrialConfig, key: str, path: Path) -> Outcome:

@@ -85,8 +85,6 @@ def _name(epoch: int) -> str:
 
 def check(uri: str) -> None:
     """Write to a place for checkpoints, for a try; raises InputError where that cannot be done."""
-    if "://" not in uri:
-        raise InputError(f"checkpoints.uri: expected a URI such as s3://bucket/folder, received {uri}")
     try:
         system, path = fs.FileSystem.from_uri(uri)
         was_there = system.get_file_info(path).type != fs.FileType.NotFound
@@ -99,7 +97,7 @@ def check(uri: str) -> None:
             system.delete_dir(path)
     except (pa.ArrowInvalid, OSError) as error:
         problem = str(error).splitlines()[0]
-        raise InputError(f"checkpoints.uri: expected a folder to write to, received {uri}; {problem}") from None
+        raise InputError(f"checkpoints.uri: expected a folder to write to, received {uri}: {problem}") from None
 
 
 def remove(uri: str, folder: str) -> str:

@@ -9,6 +9,7 @@ from raymnist import folder
 from raymnist.folder import Folder
 from raymnist.sweep.outcome import Outcome
 
+STATUS = {"finished": "FINISHED", "stopped": "KILLED", "out_of_time": "KILLED", "failed": "FAILED"}
 ROWS = 40  # of at most 25 metrics: MLflow takes 1,000 at once
 
 
@@ -56,7 +57,7 @@ class MLflow:
             ]
             self.client.log_batch(run_id, batch)
         self.epochs[trial_id] = len(outcome.history)
-        status = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}.get(outcome.status, "RUNNING")
+        status = STATUS.get(outcome.status, "RUNNING")
         if self.client.get_run(run_id).info.status != status:
             self.client.update_run(run_id, status=status)
 
