@@ -136,7 +136,10 @@ def test_experiments_are_frozen(tmp_path):
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        ({"colour": 1}, "file.yaml: unknown key 'colour'; the keys here are name, seed, dataset, studies, evaluation"),
+        (
+            {"colour": 1},
+            "file.yaml: unknown key 'colour'; the keys here are name, seed, dataset, loggers, checkpoints, studies",
+        ),
         ({"studies.gan.train.epoch": 1}, "studies.gan.train: unknown key 'epoch'; the keys here are epochs"),
         ({"studies.gan.model.latent": 1}, "studies.gan.model: unknown key 'latent'; the keys here are latent_dim"),
         ({"studies.gan.train.epochs": "ten"}, "studies.gan.train.epochs: expected a valid integer, received 'ten'"),

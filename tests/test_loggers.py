@@ -147,7 +147,7 @@ def test_a_logger_that_fails_says_so_and_the_trials_train_on(ray_session, digits
 
 
 def test_a_logger_that_is_not_there_is_refused(monkeypatch):
-    with pytest.raises(InputError, match="loggers: unknown logger 'wandb'; choose from tensorboard, mlflow"):
+    with pytest.raises(InputError, match="loggers: unknown logger 'wandb'; choose from mlflow, tensorboard"):
         check(["wandb"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(

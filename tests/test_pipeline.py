@@ -322,7 +322,7 @@ def test_other_files_in_the_way_are_left_alone(tiny_file, ray_session, tmp_path)
     [
         (
             {"studies.gan.resources.gpus": 1, "studies.gan.resources.cpus": 99},
-            "cpus: expected at most 4, the most that any",
+            "cpus: expected at most 2, the most that any",
         ),
         ({"dataset": "missing.npz"}, r"missing\.npz: expected an \.npz file, found none"),
     ],
