@@ -410,7 +410,7 @@ def test_a_bundled_experiment_runs_to_its_end(name, ray_session, tmp_path):
         parts = ["none", {"pca": {"dims": 3}}]
         short |= {"evaluation": {"images": 30, "reducers": parts}}
     if name == "confirmed":
-        short |= {"studies.gan.sweep.trials": 6, "studies.gan.confirm.seeds": 2}
+        short |= {"studies.gan.sweep.trials": 6, "studies.gan.confirm": {"seeds": 2}}
     if name == "pbt_dcgan":
         exchanges = {"studies.gan.sweep.every": 1, "studies.gan.sweep.scheduler.perturb_every": 1}
         short |= {"studies.gan.train.epochs": 2, **exchanges}
