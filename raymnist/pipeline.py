@@ -49,10 +49,10 @@ def prepare(
         target = Folder(Path(results) / experiment.name) if results is not None else None
         classifier = classifier_of(target, images, forgets_all(fresh, experiment)) if target else features.find(images)
         scored = Scored.of(images, classifier)
-        studies = {name: rules.resolve(name, study, scored) for name, study in experiment.studies.items()}
-        experiment = experiment.model_copy(update={"studies": studies})
+        resolved = {name: rules.resolve(name, study, scored) for name, study in experiment.studies.items()}
+        experiment = experiment.model_copy(update={"studies": resolved})
         experiment = experiment.model_copy(update={"evaluation": choice.resolve(experiment, classifier is not None)})
-        for name, study in studies.items():
+        for name, study in resolved.items():
             rules.check_images(name, study, images)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
@@ -95,13 +95,7 @@ def _run(standing: Standing, address: str | None, notice: str) -> Results:
         start_log = Path(scratch) / "log.txt"
         with logging_to(start_log):
             session.enter_context(ray_session(address, scratch))
-            cluster = Cluster.connected()
-            requests = {
-                name: cluster.settle(name, study.resources) for name, study in standing.experiment.studies.items()
-            }
-            _check_generators(standing)
-            if standing.experiment.checkpoints.uri:
-                checkpoints.check(standing.experiment.checkpoints.uri)
+            cluster, requests = _check(standing)
         notices = [notice, *standing.forget()]
         _begin(standing, requests)
         with logging_to(standing.folder.log) as terminal, session.pop_all():
@@ -142,8 +136,6 @@ def _checkpoints(standing: Standing) -> dict[str, str] | None:
     noted: dict[str, str] | None = standing.folder.manifest.get("checkpoints")
     if noted and noted["uri"] == uri:
         return noted
-    if noted:
-        checkpoints.remove(**noted)
     if uri is None:
         return None
     return {"uri": uri, "folder": f"{standing.experiment.name}-{uuid.uuid4().hex[:8]}"}
@@ -213,16 +205,20 @@ def dry_run(
         logging_to(Path(scratch) / "log.txt"),
         ray_session(address, scratch),
     ):
-        cluster = Cluster.connected()
-        requests = {name: cluster.settle(name, study.resources) for name, study in experiment.studies.items()}
-        _check_generators(standing)
-        if experiment.checkpoints.uri:
-            checkpoints.check(experiment.checkpoints.uri)
+        cluster, requests = _check(standing)
     return outlook.lines(standing, cluster, requests)
 
 
-def _check_generators(standing: Standing) -> None:
-    """Open the saved generators of the evaluation; raises InputError."""
-    evaluation = standing.experiment.evaluation
+def _check(standing: Standing) -> tuple[Cluster, dict[str, Request]]:
+    """Check what needs Ray: room for the trials, the saved generators, the place for checkpoints; raises InputError.
+
+    Returns what the cluster can hold, and what each study's trials ask for.
+    """
+    experiment, cluster = standing.experiment, Cluster.connected()
+    requests = {name: cluster.settle(name, study.resources) for name, study in experiment.studies.items()}
+    evaluation = experiment.evaluation
     files = [chosen for chosen in (evaluation.generators or [] if evaluation else []) if chosen.is_file]
     check_generators([saved_generator(chosen) for chosen in files], standing.images.shape)
+    if experiment.checkpoints.uri:
+        checkpoints.check(experiment.checkpoints.uri)
+    return cluster, requests

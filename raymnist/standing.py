@@ -159,16 +159,16 @@ class Standing:
     def forget(self) -> list[str]:
         """Delete what `fresh` named: the whole folder if it named every study, else the studies' folders.
 
-        An evaluation of forgotten trials is forgotten too, as trials with the same key may end otherwise (ASHA).
-        Returns what a user should know of it.
+        An evaluation of forgotten trials is forgotten too, as trials with the same key may end otherwise (ASHA), and so
+        are checkpoints in a place that the experiment no longer names. Returns what a user should know of it.
         """
-        if not (self.forgotten or self.all_forgotten) or not self.folder.path.is_dir():
-            return []
-        noted = self.folder.manifest.get("checkpoints")
-        below = [""] if self.all_forgotten else [f"/{name}" for name in self.forgotten]
+        noted: dict[str, str] | None = self.folder.manifest.get("checkpoints")
+        is_elsewhere = noted is not None and noted["uri"] != self.experiment.checkpoints.uri
+        below = [""] if self.all_forgotten or is_elsewhere else [f"/{name}" for name in self.forgotten]
         notices = [checkpoints.remove(noted["uri"], noted["folder"] + name) for name in below] if noted else []
         if self.all_forgotten:
             self.folder.clear()
+        if self.all_forgotten or not self.forgotten:
             return notices
         seconds = self.folder.manifest.get("seconds", {})  # none yet, where a run was killed in its first study
         kept = {part: spent for part, spent in seconds.items() if part.partition(" ")[0] not in self.forgotten}

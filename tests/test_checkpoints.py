@@ -11,6 +11,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 import raymnist
+from raymnist import datasets
 from raymnist.errors import InputError
 from raymnist.training import checkpoints
 from raymnist.training.checkpoints import CheckpointFolder
@@ -79,7 +80,9 @@ def test_a_trial_goes_on_from_an_object_store_as_if_it_had_not_stopped(store, di
     assert not (tmp_path / "t" / "checkpoints").exists()
 
 
-def test_a_run_keeps_its_checkpoints_in_an_object_store_and_fresh_removes_them(store, tiny_file, ray_session, tmp_path):
+def test_a_run_keeps_its_checkpoints_in_an_object_store_until_it_names_another_or_forgets_them(
+    store, tiny_file, ray_session, tmp_path
+):
     sets = {"checkpoints": store.uri("digits/runs"), "evaluation": None, "studies.gan.train.epochs": 2}
     results = raymnist.run(tiny_file, sets, results=tmp_path)
     place = results.manifest["checkpoints"]["folder"]
@@ -90,8 +93,15 @@ def test_a_run_keeps_its_checkpoints_in_an_object_store_and_fresh_removes_them(s
     }
     assert {f"gan/gan-00/{name}" for name in ("last.npz", "epoch_0002.npz")} <= set(left)
     assert not list((tmp_path / "tiny").rglob("*.npz"))
-    raymnist.run(tiny_file, sets, results=tmp_path, fresh=True)
-    assert store.names(f"runs/{place}") == []
+    again = raymnist.run(tiny_file, sets | {"checkpoints": store.uri("digits/moved")}, results=tmp_path)
+    assert store.names(f"runs/{place}") == []  # nothing is left where the experiment no longer says
+    moved = again.manifest["checkpoints"]["folder"]
+    written = TrialFolder(tmp_path / "t", "key", CheckpointFolder.remote(store.uri("digits/moved"), f"{moved}/gan", 1))
+    trained(a_trial("dense_gan"), datasets.load(again.experiment.dataset), written, 1)
+    assert store.names(f"moved/{moved}") != []
+    raymnist.run(tiny_file, sets | {"checkpoints": store.uri("digits/moved")}, results=tmp_path, fresh="gan")
+    left = store.names(f"moved/{moved}")
+    assert {name.split("/")[1] for name in left} == {"gan-00", "gan-01"}
 
 
 @pytest.mark.parametrize(
