@@ -29,12 +29,12 @@ studies:
     model: {name: conv_autoencoder, latent_dim: {choice: [4, 8]}, filters: 4}
     train: {epochs: 2, batch_size: 32, learning_rate: {loguniform: [1e-3, 1e-2]}}
     sweep: {trials: 2}
-    resources: {gpus: 0}
+    resources: {gpus: 0, max_concurrent: 1}
   gan:
     model: {name: conv_gan, latent_dim: {choice: [4, 8]}, generator_filters: 4, discriminator_filters: 4}
     train: {epochs: 6, batch_size: 32, learning_rate: {loguniform: [1e-3, 1e-2]}}
     sweep: {trials: 2, every: 2, images: 100}
-    resources: {gpus: 0}
+    resources: {gpus: 0, max_concurrent: 1}
 evaluation:
   images: 60
   scored_images: 100
@@ -42,9 +42,18 @@ evaluation:
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
+def pytest_collection_modifyitems(items):
+    """Leave tests that share what is made once to the same process, where several run the suite."""
+    for item in items:
+        shared = "tiny_run" if "tiny_run" in item.fixturenames else item.module.__name__
+        if shared in ("tiny_run", "test_docs", "test_loggers", "test_training"):
+            item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture(scope="session")
 def ray_session(cache):
-    """One Ray session for the suite, with two GPUs that do not exist."""
+    """One Ray session for each process of the suite, with two GPUs that do not exist."""
     import ray
 
     ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)

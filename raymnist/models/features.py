@@ -8,8 +8,6 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from raymnist import folder
 from raymnist.datasets import Images, Pixels
 from raymnist.errors import InputError
@@ -70,8 +68,7 @@ class Classify:
 
     def __call__(self, images: Pixels) -> Features:
         """Compute float32 features [n, d] and logits [n, classes] of uint8 images [n, H, W, C]."""
-        points, logits = self.network.predict(networks.to_unit(images), batch_size=networks.CHUNK, verbose=0)
-        return Features(np.asarray(points, np.float32), np.asarray(logits, np.float32))
+        return Features(*networks.apply(self.network, networks.to_unit(images)))
 
 
 def cache() -> Path:

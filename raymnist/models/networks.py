@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +44,22 @@ def reconstruct(autoencoder: keras.Model, images: Pixels) -> Pixels:
     return to_pixels(apply(autoencoder, to_unit(images)))
 
 
-def apply(network: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Send inputs [n, ...] through a network as after training; returns float32 [n, ...]."""
-    return np.asarray(network.predict(inputs, batch_size=CHUNK, verbose=0), np.float32)
+def apply(network: keras.Model, inputs: NDArray[np.float32]) -> Any:
+    """Send inputs [n, ...] through a network as after training.
+
+    Returns float32 [n, ...], a list of them where the network has several outputs. Traced once for all batch sizes, it
+    never takes longer than Keras' `predict`, which traces twice and sets up an input pipeline
+    (`benchmarks/networks.py`).
+    """
+    import tensorflow as tf
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, *inputs.shape[1:]], tf.float32)])
+    def forward(batch: tf.Tensor) -> Any:
+        return network(batch, training=False)
+
+    starts = range(0, len(inputs), CHUNK) or [0]  # none at all have a shape too
+    made = [forward(tf.constant(inputs[start : start + CHUNK])) for start in starts]
+    return tf.nest.map_structure(lambda *parts: np.concatenate(parts).astype(np.float32, copy=False), *made)
 
 
 def to_unit(images: Pixels) -> NDArray[np.float32]:
