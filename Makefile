@@ -9,7 +9,7 @@ demo: .venv/installed
 	.venv/bin/raymnist run quickstart
 
 test: .venv/installed-test
-	.venv/bin/python -m pytest -n 2 --dist loadgroup -m "not long"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long"
 
 test-long: .venv/installed-test
 	.venv/bin/python -m pytest -m long

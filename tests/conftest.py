@@ -42,15 +42,6 @@ evaluation:
 """
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items):
-    """Leave tests that share what is made once to the same process, where several run the suite."""
-    for item in items:
-        shared = "tiny_run" if "tiny_run" in item.fixturenames else item.module.__name__
-        if shared in ("tiny_run", "test_docs", "test_loggers", "test_training"):
-            item.add_marker(pytest.mark.xdist_group(shared))
-
-
 @pytest.fixture(scope="session")
 def ray_session(cache):
     """One Ray session for each process of the suite, with two GPUs that do not exist."""
