@@ -12,6 +12,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from raymnist import cli, datasets
 from raymnist.config import Dataset, Samples, Train, TrialConfig
@@ -62,10 +63,17 @@ def digits_whole():
     return datasets.load(Dataset(name="digits"))
 
 
+@pytest.fixture(scope="session")
+def common(tmp_path_factory):
+    """A folder of the suite's own, which all its processes share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
+def cache(common):
     """A cache of the suite's own, which the tests' processes inherit."""
-    os.environ["RAYMNIST_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["RAYMNIST_CACHE"] = str(common / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -76,11 +84,12 @@ def tiny_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_run(ray_session, tiny_file, tmp_path_factory):
-    """The tiny experiment, run to its end; tests read it and leave it as it is."""
+def tiny_run(ray_session, tiny_file, common):
+    """The tiny experiment, run to its end by the process that comes first; tests read it and leave it as it is."""
     import raymnist
 
-    return raymnist.run(tiny_file, results=tmp_path_factory.mktemp("results"))
+    with FileLock(common / "tiny_run.lock"):
+        return raymnist.run(tiny_file, results=common / "results")
 
 
 def a_trial(name: str, *, metric: str | None = None, every: int = 1, model: dict | None = None, **train) -> TrialConfig:

@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Real runs, made short by their last arguments; the demo runs quickstart as it is.
 SHORTER = {
     "quickstart": "--set studies.*.sweep.images=100 --set studies.*.sweep.trials=1 --set studies.*.train.epochs=2 "
-    "--set evaluation.images=100 --set evaluation.reducers=[none,pca]",
+    "--set evaluation.scored_images=100 --set evaluation.images=100 --set evaluation.reducers=[none,pca]",
     "classifier": "--set studies.classifier.train.epochs=1",
     "real_vs_fake_small": "--set dataset.limit=1500 --set studies.*.train.epochs=1 --set studies.*.sweep.trials=2 "
     # bfloat16 takes minutes on a processor without instructions for it

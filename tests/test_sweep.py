@@ -201,21 +201,6 @@ def outcome_rows(results):
         return list(csv.DictReader(file))
 
 
-def test_ended_trials_are_not_trained_again_and_failed_ones_are_tried_again(ray_session, digits, tmp_path):
-    results = Folder(tmp_path / "r")
-    two = study_with(tmp_path, {"studies.gan.sweep.trials": 2, "studies.gan.train.epochs": 1})
-    before, _ = tune(two, digits, results)
-    status = results.trial("gan", "gan-01") / "status.json"
-    folder.write_json(status, {"status": "failed", "error": "the machine went away"})
-    stamps = {path: path.stat().st_mtime_ns for path in (results.trial("gan", "gan-00")).rglob("*") if path.is_file()}
-    three = study_with(tmp_path, {"studies.gan.sweep.trials": 3, "studies.gan.train.epochs": 1})
-    after, told = tune(three, digits, results)
-    assert [o.status for o in after] == ["finished"] * 3
-    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
-    assert after[1].history == before[1].history  # it had a checkpoint, so nothing was left to train
-    assert sorted(line.split()[0] for _, line in told.lines) == ["gan-01", "gan-02"]
-
-
 def an_outcome(number, status, values):
     history = [{"epoch": i + 1, "frechet_pixels": value, "seconds": 1.0} for i, value in enumerate(values)]
     trial = a_trial("conv_gan").model_copy(update={"trial_id": f"gan-{number:02d}"})
