@@ -48,12 +48,15 @@ def trained(trial, images, folder, epochs):
     return training
 
 
-@pytest.mark.parametrize("best", [0, 1, 2])
-def test_the_last_and_the_best_epochs_are_kept(best, digits, tmp_path):
-    trial = a_trial("dense_gan", epochs=5)
+@pytest.mark.parametrize(
+    ("best", "metric", "every"),
+    [(0, "frechet_pixels", 1), (2, "frechet_pixels", 1), (1, "generator_loss", 2)],  # the loss is known at every epoch
+)
+def test_the_last_and_the_best_epochs_are_kept(best, metric, every, digits, tmp_path):
+    trial = a_trial("dense_gan", epochs=5, metric=metric, every=every)
     kept = CheckpointFolder.local(tmp_path / "c", best)
     training = trained(trial, digits, TrialFolder(tmp_path / "t", "key", kept), 5)
-    scores = {row["epoch"]: row["frechet_pixels"] for row in training.history}
+    scores = {row["epoch"]: row[metric] for row in training.history if trial.is_due(row["epoch"])}
     epochs = sorted(sorted(scores, key=scores.get)[:best])
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
         *(f"epoch_{epoch:04d}.npz" for epoch in epochs), "last.npz"

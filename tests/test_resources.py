@@ -30,6 +30,7 @@ TYPED = {"CPU": 8, "GPU": 2, "accelerator_type:A100": 1, "licence": 3}
         (Resources(cpus=1, gpus=0.2), [CARD], Request(1, 0.2), 8),
         (Resources(cpus=0.1, gpus=0.2), [CARD], Request(0.1, 0.2), 10),
         (Resources(cpus=1, gpus=0.6), [CARD], Request(1, 0.6), 2),
+        (Resources(cpus=0.28), [{"CPU": 7}], Request(0.28, 0), 25),
         (Resources(cpus=12), [LARGE, CARD], Request(12, 0), 1),
         (Resources(accelerator="A100"), [CARD, TYPED], Request(1, 1, {"accelerator_type:A100": 0.001}), 2),
         (Resources(gpus=0, custom={"licence": 1.5}), [LARGE, TYPED], Request(1, 0, {"licence": 1.5}), 2),

@@ -109,8 +109,8 @@ class Cluster:
 
 def _times(amounts: Amounts, wanted: Request) -> int:
     """Count the trials that fit into a node; a trial with a share of a GPU has it of a single one."""
-    counts = [int(amounts.get(name, 0) / value + 1e-9)  # 1 // 0.2 is 4, as 0.2 is a little more than a fifth
+    counts = [int(amounts.get(name, 0) / value + 1e-9)  # 7 / 0.28 is a little less than 25
               for name, value in wanted.bundle.items() if value and name != "GPU"]  # fmt: skip
     if wanted.gpus:
-        counts.append(int(amounts.get("GPU", 0)) * int(1 / wanted.gpus + 1e-9))
+        counts.append(int(amounts.get("GPU", 0)) * int(1 / wanted.gpus))
     return min(counts)
