@@ -8,7 +8,7 @@ from sweeps import CLASSIFIER, SCORED, plan_of, study_with, trials_of, tune
 from raymnist import experiment_file, folder
 from raymnist.folder import Folder
 from raymnist.sweep import plan, rules
-from raymnist.sweep.outcome import Outcome
+from raymnist.sweep.outcome import Outcome, read, write_config
 from raymnist.sweep.plan import Plan
 from raymnist.sweep.ranking import ranking
 from raymnist.sweep.tables import write_best, write_tables
@@ -205,6 +205,16 @@ def an_outcome(number, status, values):
     history = [{"epoch": i + 1, "frechet_pixels": value, "seconds": 1.0} for i, value in enumerate(values)]
     trial = a_trial("conv_gan").model_copy(update={"trial_id": f"gan-{number:02d}"})
     return Outcome(trial, "k", None, status, history, "", {})
+
+
+def test_a_trial_that_is_tried_again_has_not_failed_as_long_as_it_trains(tmp_path):
+    begun = an_outcome(0, "pending", []).trial
+    first = Outcome(begun, "k", tmp_path / "gan-00")
+    write_config(first)
+    folder.write_json(first.path / "status.json", {"status": "failed", "error": "the machine went away"})
+    assert read(begun, "k", first.path).status == "failed"
+    assert write_config(first) == begun
+    assert (read(begun, "k", first.path).status, read(begun, "k", first.path).error) == ("pending", "")
 
 
 def test_the_best_trial_is_the_ended_one_with_the_best_epoch():
