@@ -12,7 +12,7 @@ test: .venv/installed-test
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long"
 
 test-long: .venv/installed-test
-	.venv/bin/python -m pytest -m long
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m long
 
 lint: .venv/installed-test
 	.venv/bin/ruff check .
