@@ -18,6 +18,7 @@ from raymnist.sweep.confirm import confirmations
 from raymnist.sweep.outcome import Outcome
 from raymnist.sweep.plan import STARTUP_TRIALS
 from raymnist.sweep.ranking import pareto_front, ranking
+from raymnist.sweep.search import scheduler_for
 from raymnist.sweep.tables import row, write_best
 from raymnist.training.loop import Training
 
@@ -255,6 +256,15 @@ def test_nothing_is_confirmed_before_the_search_is_over_and_no_failure_holds_it_
     failed = Outcome(plan.trial(2), "key", None, "failed")
     assert [t.confirms for t in confirmations(plan, [*done, failed])] == ["gan-00", "gan-00", "gan-01", "gan-01"]
     assert ranking([*done, failed])[0].trial.trial.trial_id == "gan-00"
+
+
+def test_the_scheduler_of_the_search_stops_no_confirmation(tmp_path):
+    sweep = {"trials": 2, "scheduler": {"name": "asha", "grace_epochs": 1}}
+    plan = plan_of(a_study(tmp_path, sweep=sweep, train={"epochs": 4}, confirm={"top": 1, "seeds": 2}))
+    searched = [ended(plan, n, {"train.generator_learning_rate": 1e-3}, float(n)) for n in range(2)]
+    again = [Outcome(trial, "key", None) for trial in confirmations(plan, searched)]
+    assert type(scheduler_for(plan, searched)).__name__ == "AsyncHyperBandScheduler"
+    assert type(scheduler_for(plan, again)).__name__ == "FIFOScheduler"
 
 
 def test_a_pareto_front_has_the_trials_that_no_other_beats(tmp_path):

@@ -66,7 +66,7 @@ class Search:
         if not to_train:
             return
         metric, begun = to_train[0].trial.metric, dict[str, Outcome]()
-        scheduler = _scheduler(self.plan, to_train)
+        scheduler = scheduler_for(self.plan, to_train)
         deadline = Deadline(math.inf if to_train[0].trial.confirms else self.plan.seconds_left(self.results))
         if deadline.is_over:
             return
@@ -177,7 +177,8 @@ class InOrder(Searcher):
         """Restore nothing."""
 
 
-def _scheduler(plan: Plan, outcomes: Sequence[Outcome]) -> TrialScheduler:
+def scheduler_for(plan: Plan, outcomes: Sequence[Outcome]) -> TrialScheduler:
+    """Make Tune's scheduler for trials of a plan; nothing ends confirmations early."""
     if plan.study.sweep is None or isinstance(plan.study.sweep.scheduler, FIFO) or outcomes[0].trial.confirms:
         return FIFOScheduler()
     scheduler, epochs = plan.study.sweep.scheduler, max(outcome.trial.train.epochs for outcome in outcomes)
