@@ -26,9 +26,11 @@ def pareto_fronts(results: Results) -> Iterator[tuple[str, str, Figure]]:
         for panel, other in zip(panels, metrics[1:], strict=True):
             panel.scatter(trials[f"best_{metrics[0]}"], trials[f"best_{other}"], color=REAL, alpha=0.5, label="trials")
             panel.plot(front[metrics[0]], front[other], "o-", color=FAKE, label="Pareto front")
+            rises = METRICS[metrics[0]].direction != METRICS[other].direction
+            beside = (5, -11) if rises else (5, 4)  # where the line does not pass
             for line in front.to_dict("records"):
                 place = (line[metrics[0]], line[other])
-                panel.annotate(line["trial_id"], place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+                panel.annotate(line["trial_id"], place, xytext=beside, textcoords="offset points", fontsize=8)
             panel.set(xlabel=_axis(metrics[0]), ylabel=_axis(other))
             panel.grid(alpha=0.3)
         panels[0].legend(fontsize="small")
