@@ -95,7 +95,7 @@ def _run(standing: Standing, address: str | None, notice: str) -> Results:
         start_log = Path(scratch) / "log.txt"
         with logging_to(start_log):
             session.enter_context(ray_session(address, scratch))
-            cluster, requests = _check(standing)
+            cluster, requests = _check_with_ray(standing)
         notices = [notice, *standing.forget()]
         _begin(standing, requests)
         with logging_to(standing.folder.log) as terminal, session.pop_all():
@@ -205,11 +205,11 @@ def dry_run(
         logging_to(Path(scratch) / "log.txt"),
         ray_session(address, scratch),
     ):
-        cluster, requests = _check(standing)
+        cluster, requests = _check_with_ray(standing)
     return outlook.lines(standing, cluster, requests)
 
 
-def _check(standing: Standing) -> tuple[Cluster, dict[str, Request]]:
+def _check_with_ray(standing: Standing) -> tuple[Cluster, dict[str, Request]]:
     """Check what needs Ray: room for the trials, the saved generators, the place for checkpoints; raises InputError.
 
     Returns what the cluster can hold, and what each study's trials ask for.

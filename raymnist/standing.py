@@ -159,8 +159,9 @@ class Standing:
     def forget(self) -> list[str]:
         """Delete what `fresh` named: the whole folder if it named every study, else the studies' folders.
 
-        An evaluation of forgotten trials is forgotten too, as trials with the same key may end otherwise (ASHA), and so
-        are checkpoints in a place that the experiment no longer names. Returns what a user should know of it.
+        An evaluation of forgotten trials is forgotten too, as trials with the same key may end otherwise (ASHA). With
+        or without `fresh`, no checkpoints stay in a place that the experiment no longer names. Returns what a user
+        should know of it.
         """
         noted: dict[str, str] | None = self.folder.manifest.get("checkpoints")
         is_elsewhere = noted is not None and noted["uri"] != self.experiment.checkpoints.uri

@@ -6,7 +6,7 @@ from raymnist.models import features
 from raymnist.sweep.loggers import Logging
 from raymnist.sweep.objective import Scored
 from raymnist.sweep.plan import Plan
-from raymnist.sweep.resources import Request
+from raymnist.sweep.resources import Cluster, Request
 from raymnist.sweep.search import Search
 from raymnist.sweep.trainable import CheckpointPlace
 
@@ -62,5 +62,6 @@ def tune(experiment, images, results, request=BOTH_CPUS, trials=None):
     outcomes = [planned.outcome(t, results) for t in trials] if trials else planned.outcomes(results)
     logging = Logging(experiment.loggers, experiment.name, results, told.say)
     place = CheckpointPlace(None, "", 1)
-    Search(planned, images, CLASSIFIER, results, place, request, 2, logging).train(outcomes, told, "gan")
+    at_once = Cluster.connected().at_once(request)
+    Search(planned, images, CLASSIFIER, results, place, request, at_once, logging).train(outcomes, told, "gan")
     return [planned.outcome(o.trial, results) for o in outcomes] if trials else planned.outcomes(results), told

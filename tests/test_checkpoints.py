@@ -58,6 +58,8 @@ def test_the_last_and_the_best_epochs_are_kept(best, metric, every, digits, tmp_
     training = trained(trial, digits, TrialFolder(tmp_path / "t", "key", kept), 5)
     scores = {row["epoch"]: row[metric] for row in training.history if trial.is_due(row["epoch"])}
     epochs = sorted(sorted(scores, key=scores.get)[:best])
+    lowest = min(training.history, key=lambda row: row[metric])
+    assert trial.is_due(lowest["epoch"]) == (every == 1)
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
         *(f"epoch_{epoch:04d}.npz" for epoch in epochs), "last.npz"
     ]  # fmt: skip
@@ -105,10 +107,12 @@ def test_a_run_keeps_its_checkpoints_in_an_object_store_until_it_names_another_o
     moved = again.manifest["checkpoints"]["folder"]
     images = datasets.load(again.experiment.dataset)
     for name in ("autoencoder", "gan"):
-        checkpoints = CheckpointFolder.remote(store.uri("digits/moved"), f"{moved}/{name}", 1)
-        trained(a_trial("dense_gan"), images, TrialFolder(tmp_path / name, "key", checkpoints), 1)
+        written = CheckpointFolder.remote(store.uri("digits/moved"), f"{moved}/{name}", 1)
+        trained(a_trial("dense_gan"), images, TrialFolder(tmp_path / name, "key", written), 1)
     Standing.read(again.experiment, images, again.folder, fresh="gan").forget()
     assert {name.split("/")[0] for name in store.names(f"moved/{moved}")} == {"autoencoder"}
+    Standing.read(again.experiment, images, again.folder, fresh=True).forget()
+    assert store.names(f"moved/{moved}") == []
 
 
 @pytest.mark.parametrize(

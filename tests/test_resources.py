@@ -85,7 +85,7 @@ def test_four_half_gpu_trials_run_two_to_a_gpu(ray_session, digits, tmp_path):
 
 
 def test_trials_follow_each_other_in_one_process_where_no_two_may_train_at_the_same_time(ray_session, digits, tmp_path):
-    """A process per trial would import TensorFlow for each. It sees no GPU, of which Ray hides none from it."""
+    """A process per trial would import TensorFlow for each. It sees no GPU, though Ray hides none."""
     sets = {"studies.gan.sweep.trials": 3, "studies.gan.train.epochs": 1, "studies.gan.resources.max_concurrent": 1}
     outcomes, _ = tune(study_with(tmp_path, sets), digits, Folder(tmp_path / "r"), Request(1, 0))
     assert [o.status for o in outcomes] == ["finished"] * 3

@@ -216,6 +216,15 @@ def test_the_scores_are_the_same_on_several_nodes(tiny_run, tmp_path):
     pd.testing.assert_frame_equal(one, three, rtol=1e-6)
 
 
+@pytest.mark.long
+def test_the_benchmark_of_the_networks_runs(tmp_path):
+    script = Path(__file__).parent.parent / "benchmarks" / "networks.py"
+    words = [sys.executable, script, "--quick", "--json", tmp_path / "b.json"]
+    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    records = json.loads((tmp_path / "b.json").read_text())
+    assert {"dense_gan", "conv_gan", "dcgan"} <= {record["network"] for record in records}
+
+
 @needs_mnist
 @pytest.mark.long
 def test_the_benchmark_of_the_scores_runs(tmp_path):

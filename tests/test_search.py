@@ -15,7 +15,7 @@ from raymnist.errors import InputError
 from raymnist.folder import Folder
 from raymnist.sweep import rules, tpe
 from raymnist.sweep.confirm import confirmations
-from raymnist.sweep.outcome import Outcome
+from raymnist.sweep.outcome import Outcome, write_config
 from raymnist.sweep.plan import STARTUP_TRIALS
 from raymnist.sweep.ranking import pareto_front, ranking
 from raymnist.sweep.search import scheduler_for
@@ -146,6 +146,15 @@ def test_an_optuna_search_that_was_interrupted_ends_as_one_that_was_not(ray_sess
     assert [o.trial.searched for o in again] == [o.trial.searched for o in whole]
     assert len({o.trial.searched["generator_learning_rate"] for o in again}) == 7
     assert [o.best["frechet_pixels"] for o in again] == pytest.approx([o.best["frechet_pixels"] for o in whole])
+
+
+def test_a_trial_that_had_begun_keeps_the_values_that_optuna_suggested(tmp_path):
+    plan, results = plan_of(a_study(tmp_path, sweep={"searcher": "optuna"})), Folder(tmp_path / "r")
+    begun = plan.trial(6, {"train.generator_learning_rate": 0.0123})
+    write_config(Outcome(begun, "key", results.trial("gan", "gan-06")))
+    outcomes = plan.outcomes(results)
+    assert outcomes[6].trial == begun
+    assert [bool(outcome.key) for outcome in outcomes] == [True] * 5 + [False, True, False]
 
 
 def test_from_eight_trials_to_twelve_only_four_more_are_trained_and_what_had_failed(ray_session, digits, tmp_path):
@@ -395,6 +404,8 @@ def test_a_search_ends_when_its_time_is_over_and_goes_on_where_there_is_more(ray
     assert [t.confirms for t in confirmations(plan, outcomes)] == ["gan-00"] * 2  # the search is over
     again, told = tune(short, digits, results)
     assert (again, told.lines) == (outcomes, [])
+    (run,), _ = tune(short, digits, results, trials=confirmations(plan, outcomes)[:1])
+    assert (run.status, len(run.history)) == ("finished", 3)  # the time is for the search alone
     longer = a_study(tmp_path, train=train, sweep={"trials": 2, "minutes": 10})
     after, _ = tune(longer, digits, results)
     assert [(o.status, [row["epoch"] for row in o.history]) for o in after] == [("finished", [1, 2, 3])] * 2

@@ -11,6 +11,7 @@ from raymnist.sweep import plan, rules
 from raymnist.sweep.outcome import Outcome, read, write_config
 from raymnist.sweep.plan import Plan
 from raymnist.sweep.ranking import ranking
+from raymnist.sweep.resources import Request
 from raymnist.sweep.tables import write_best, write_tables
 from raymnist.training.loop import Training
 from raymnist.training.trial_folder import TrialFolder
@@ -93,7 +94,7 @@ def test_asha_stops_worse_trials_early_and_every_trial_is_accounted_for(ray_sess
         "studies.gan.sweep": {"trials": 6, "images": 60, "scheduler": {"name": "asha", "grace_epochs": 1}},
         "studies.gan.train.epochs": 4,
     }
-    outcomes, told = tune(study_with(tmp_path, sets), digits, Folder(tmp_path / "r"))
+    outcomes, told = tune(study_with(tmp_path, sets), digits, Folder(tmp_path / "r"), Request(1, 0))  # two at once
     statuses = [o.status for o in outcomes]
     assert set(statuses) == {"finished", "stopped"}
     assert all((len(o.history) == 4) == (o.status == "finished") for o in outcomes)
@@ -178,7 +179,7 @@ def test_a_failed_trial_is_named_at_once_and_does_not_stop_the_others(ray_sessio
     experiment = study_with(tmp_path, {"studies.gan.sweep.trials": 3, "studies.gan.train.epochs": 1})
     trials = trials_of(experiment)
     trials[1] = trials[1].model_copy(update={"train": trials[1].train.model_copy(update={"learning_rate": 1e30})})
-    trials[2] = trials[2].model_copy(update={"model": trials[2].model | {"latent_dim": 10**9}})  # fits in no memory
+    trials[2] = trials[2].model_copy(update={"model": trials[2].model | {"latent_dim": 10**12}})  # fits in no memory
     results = Folder(tmp_path / "r")
     outcomes, told = tune(experiment, digits, results, trials=trials)
     assert [o.status for o in outcomes] == ["finished", "failed", "failed"]

@@ -68,7 +68,7 @@ class Classify:
 
     def __call__(self, images: Pixels) -> Features:
         """Compute float32 features [n, d] and logits [n, classes] of uint8 images [n, H, W, C]."""
-        return Features(*networks.apply(self.network, networks.to_unit(images)))
+        return Features(*networks.outputs(self.network, networks.to_unit(images)))
 
 
 def cache() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,22 +44,27 @@ def reconstruct(autoencoder: keras.Model, images: Pixels) -> Pixels:
     return to_pixels(apply(autoencoder, to_unit(images)))
 
 
-def apply(network: keras.Model, inputs: NDArray[np.float32]) -> Any:
-    """Send inputs [n, ...] through a network as after training.
+def apply(network: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Send inputs [n, ...] through a network as after training; returns its first output, float32 [n, ...]."""
+    return outputs(network, inputs)[0]
 
-    Returns float32 [n, ...], a list of them where the network has several outputs. Traced once for all batch sizes, it
-    never takes longer than Keras' `predict`, which traces twice and sets up an input pipeline
-    (`benchmarks/networks.py`).
+
+def outputs(network: keras.Model, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Send inputs [n, ...], at least one, through a network as after training; returns all outputs, float32 [n, ...].
+
+    The network keeps its traced function, as Keras' `predict` does, which traces twice and sets up an input pipeline in
+    each call: on a CPU it takes longer, most of all the first time (`benchmarks/networks.py`).
     """
     import tensorflow as tf
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, *inputs.shape[1:]], tf.float32)])
-    def forward(batch: tf.Tensor) -> Any:
-        return network(batch, training=False)
-
-    starts = range(0, len(inputs), CHUNK) or [0]  # none at all have a shape too
-    made = [forward(tf.constant(inputs[start : start + CHUNK])) for start in starts]
-    return tf.nest.map_structure(lambda *parts: np.concatenate(parts).astype(np.float32, copy=False), *made)
+    if not hasattr(network, "forward"):
+        network.forward = tf.function(
+            lambda batch: tf.nest.flatten(network(batch, training=False)),
+            input_signature=[tf.TensorSpec([None, *inputs.shape[1:]], tf.float32)],
+            autograph=False,
+        )
+    made = [network.forward(tf.constant(inputs[start : start + CHUNK])) for start in range(0, len(inputs), CHUNK)]
+    return [np.concatenate(parts).astype(np.float32, copy=False) for parts in zip(*made, strict=True)]
 
 
 def to_unit(images: Pixels) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ def pareto_fronts(results: Results) -> Iterator[tuple[str, str, Figure]]:
             panel.scatter(trials[f"best_{metrics[0]}"], trials[f"best_{other}"], color=REAL, alpha=0.5, label="trials")
             panel.plot(front[metrics[0]], front[other], "o-", color=FAKE, label="Pareto front")
             rises = METRICS[metrics[0]].direction != METRICS[other].direction
-            beside = (5, -11) if rises else (5, 4)  # where the line does not pass
+            beside = (5, -11) if rises else (5, 4)  # where the line between two objectives does not pass
             for line in front.to_dict("records"):
                 place = (line[metrics[0]], line[other])
                 panel.annotate(line["trial_id"], place, xytext=beside, textcoords="offset points", fontsize=8)
