@@ -14,7 +14,7 @@ from sweeps import Silent, study_with, tune
 
 from raymnist.errors import InputError
 from raymnist.folder import Folder
-from raymnist.sweep.loggers import Logging, check
+from raymnist.sweep.loggers import LOGGERS, Logging, check
 
 SETS = {"studies.gan.sweep.trials": 2, "studies.gan.train.epochs": 2, "studies.gan.sweep.images": 60}
 
@@ -112,7 +112,7 @@ def test_what_was_logged_once_is_not_logged_again_and_what_is_new_is(logged, tmp
     events = {path.name: path.read_bytes() for path in copied.path.rglob("events.*")}
     again = Logging(experiment.loggers, experiment.name, copied, Silent().say)
     for outcome in outcomes:
-        again.log(outcome)
+        again.log(replace(outcome, path=copied.trial("gan", outcome.trial.trial_id)))
     again.close()
     assert runs_of(copied.path / "mlflow.db") == before
     assert {path.name: path.read_bytes() for path in copied.path.rglob("events.*")} == events
@@ -144,6 +144,22 @@ def test_a_logger_that_fails_says_so_and_the_trials_train_on(ray_session, digits
     assert [o.status for o in outcomes] == ["finished"]
     (problem,) = [line for is_problem, line in told.lines if is_problem]
     assert problem.startswith("logger mlflow failed and is left out: DatabaseError: ")
+
+
+def test_a_logger_that_failed_is_not_tried_again(monkeypatch, tmp_path):
+    class Full:
+        def __init__(self, experiment, results):
+            pass
+
+        def log(self, outcome):
+            raise OSError("no space left")
+
+    monkeypatch.setitem(LOGGERS, "full", Full)
+    told = Silent()
+    logging = Logging(["full"], "e", Folder(tmp_path), told.say)
+    logging.log(None)
+    logging.log(None)
+    assert told.lines == [(True, "logger full failed and is left out: OSError: no space left")]
 
 
 def test_a_logger_that_is_not_there_is_refused(monkeypatch):
