@@ -69,17 +69,20 @@ def test_saved_generators_are_evaluated_without_any_study(pretrained, tiny_run, 
     assert not Standing.read(experiment, images, results.folder, fresh=False).is_complete()
 
     # what the file holds now is evaluated, and files of one name are told apart by their labels
-    both = [{"name": str(tiny_run.best("gan").path / "model.keras"), "label": "kept"}, str(tmp_path / "old.keras")]
+    both = [{"name": str(tmp_path / "old.keras"), "label": "kept"}, str(tmp_path / "old.keras")]
     started = results.manifest["started"]
     results = raymnist.run(pretrained, {"evaluation.generators": both}, results=tmp_path / "results", fresh=True)
     assert results.manifest["started"] > started
     assert results.leaderboard["best"].to_list() == ["kept.keras", "old.keras", "real images"]
     assert set(results.table["study"]) == {"", "kept", "old"}
+    mixing = results.leaderboard["mixing"]
+    assert 0 <= mixing[0] == mixing[1]
     points = pd.read_parquet(results.folder.embeddings / "points")
-    for title, generator in [("kept.keras", both[0]["name"]), ("old.keras", tmp_path / "old.keras")]:
+    now = raymnist.open(tmp_path / "old.keras").generate(50, seed=0).reshape(50, -1)
+    assert not np.array_equal(now, expected)
+    for title in ("kept.keras", "old.keras"):
         fakes = points[(points["source"] == "fake") & (points["trial_id"] == title)].sort_values("id")
-        expected = raymnist.open(generator).generate(50, seed=0).reshape(50, -1)
-        np.testing.assert_array_equal(np.stack(fakes["pixels"].to_list()), expected)
+        np.testing.assert_array_equal(np.stack(fakes["pixels"].to_list()), now)
     with pytest.raises(InputError, match=r"different names in the table, received old\.keras, old\.keras; .*`label`"):
         raymnist.run(pretrained, {"evaluation.generators": [both[1], both[1]]}, results=tmp_path / "results")
 
