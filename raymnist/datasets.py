@@ -59,6 +59,11 @@ class Images:
         return height, width, channels
 
     @property
+    def count(self) -> int:
+        """How many images there are in all."""
+        return len(self.train) + len(self.validation) + len(self.test)
+
+    @property
     def classes(self) -> int:
         """The number of different labels; 10, as for digits, where there are none."""
         return 10 if self.train_labels is None else len(self.label_values)

@@ -23,11 +23,12 @@ def lines(standing: Standing, cluster: Cluster, requests: dict[str, Request]) ->
     evaluation = experiment.evaluation
     if evaluation:
         names = ", ".join(generator.title for generator in evaluation.generators or [])
-        made = f" and as many fakes of each of {names}" if names else ""
+        made = f" and {evaluation.fakes or 'as many'} fakes of each of {names}" if names else ""
         count = scored_images(evaluation, images) if names else 0
         by = "classifier" if standing.classifier else "code" if evaluation.encoder else "pixel"
         scored = f"; {count} of each are scored on {by} features" if count else ""
-        said.append(f"evaluation: {min(evaluation.images, len(images.test))} real images{made}{scored}")
+        held = len(images.test) if evaluation.split == "test" else images.count
+        said.append(f"evaluation: {min(evaluation.images, held)} real images{made}{scored}")
     return said
 
 

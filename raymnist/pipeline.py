@@ -148,13 +148,13 @@ def _do(standing: Standing, requests: dict[str, Request], cluster: Cluster, term
     try:
         for name in experiment.studies:
             standing = studies.train(name, standing, requests[name], cluster, logging, terminal)
-        stages = standing.stages()
+        stages, failures = standing.stages(), standing.failures
         if stages:
-            stages.run(terminal.say)
+            failures += stages.run(terminal.say)
         else:
             target.remove_evaluation()
-        status = "incomplete" if standing.failures else "complete"
-        target.note(status=status, failures=standing.failures, finished=provenance.now())
+        status = "incomplete" if failures else "complete"
+        target.note(status=status, failures=failures, finished=provenance.now())
     except KeyboardInterrupt:
         target.note(status="interrupted", finished=provenance.now())
         terminal.say(f"interrupted; the same command goes on with what is in {target.path}", problem=True)
@@ -164,7 +164,7 @@ def _do(standing: Standing, requests: dict[str, Request], cluster: Cluster, term
         raise
     finally:
         logging.close()
-    for failure in standing.failures:
+    for failure in failures:
         terminal.say(f"failed: {failure}", problem=True)
     return draw(target)
 
@@ -215,8 +215,10 @@ def _check_with_ray(standing: Standing) -> tuple[Cluster, dict[str, Request]]:
     Returns what the cluster can hold, and what each study's trials ask for.
     """
     experiment, cluster = standing.experiment, Cluster.connected()
-    requests = {name: cluster.settle(name, study.resources) for name, study in experiment.studies.items()}
+    requests = {name: cluster.settle(f"studies.{name}", study.resources) for name, study in experiment.studies.items()}
     evaluation = experiment.evaluation
+    if evaluation:
+        cluster.settle("evaluation", evaluation.resources)
     files = [chosen for chosen in (evaluation.generators or [] if evaluation else []) if chosen.is_file]
     check_generators([saved_generator(chosen) for chosen in files], standing.images.shape)
     if experiment.checkpoints.uri:

@@ -229,6 +229,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             "features",
             "reducer",
             "clusterer",
+            "metric",
             "classifier",
             "selection",
             "error",

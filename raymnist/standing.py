@@ -12,7 +12,7 @@ from raymnist import experiment_file, folder
 from raymnist.config import Experiment, Generator
 from raymnist.datasets import Images
 from raymnist.errors import InputError, choices
-from raymnist.evaluation.embedding import Network
+from raymnist.evaluation.sources import Network, image_files
 from raymnist.evaluation.stages import Stages
 from raymnist.folder import Folder, remove
 from raymnist.metrics import is_supervised
@@ -45,9 +45,12 @@ def forgets_all(fresh: bool | str | list[str], experiment: Experiment) -> bool:
 
 
 def saved_generator(chosen: Generator) -> Network:
-    """Describe a saved generator that an evaluation names; its bytes are its key."""
-    key = hashlib.sha256(Path(chosen.name).read_bytes()).hexdigest()
-    return Network(chosen.study, chosen.title, chosen.name, key, chosen.output_range)
+    """Describe a saved generator, or images, that an evaluation names; the bytes are the key."""
+    path, digest = Path(chosen.name), hashlib.sha256()
+    for file in image_files(path) or [path]:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return Network(chosen.study, chosen.title, chosen.name, digest.hexdigest(), chosen.output_range)
 
 
 @dataclass(frozen=True)
@@ -121,17 +124,17 @@ class Standing:
         evaluation = self.experiment.evaluation
         if evaluation is None:
             return None
-        encoder = next(iter(self._networks(evaluation.encoder)), None) if evaluation.encoder else None
+        encoders = self._networks(evaluation.encoder) if evaluation.encoder else []
         generators = [
             chosen
             for wanted in evaluation.generators or []
             for chosen in ([saved_generator(wanted)] if wanted.is_file else self._networks(wanted.name))
         ]
-        features = [name for name in evaluation.features or [] if name != "code" or encoder]
+        features = [name for name in evaluation.features or [] if name != "code" or encoders]
         if not features:
             return None
         evaluation = evaluation.model_copy(update={"features": features})
-        return Stages(evaluation, self.images, self.experiment.seed, encoder, self.classifier, generators, self.folder)
+        return Stages(evaluation, self.images, self.experiment.seed, encoders, self.classifier, generators, self.folder)
 
     def _networks(self, study: str) -> list[Network]:
         """Describe the runs of a study's best configuration, that with the best objective first."""

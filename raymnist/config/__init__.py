@@ -4,9 +4,10 @@ What each model, reducer and clusterer accepts is declared beside its code; `pip
 what all experiments share.
 """
 
-from raymnist.config.evaluation import Evaluation, Generator, Part
+from raymnist.config.evaluation import Chain, Evaluation, Generator, Part
 from raymnist.config.experiment import Checkpoints, Dataset, Experiment
-from raymnist.config.studies import Resources, Samples, Study, Train, TrialConfig
+from raymnist.config.resources import Resources
+from raymnist.config.studies import Samples, Study, Train, TrialConfig
 from raymnist.config.sweeps import ASHA, FIFO, PBT, SCORED, Confirm, MedianStopping, Stopping, Sweep
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "FIFO",
     "PBT",
     "SCORED",
+    "Chain",
     "Checkpoints",
     "Confirm",
     "Dataset",

@@ -8,30 +8,71 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
-from raymnist.settings import Settings, StudyName, bare_name
+from raymnist.config.resources import Resources
+from raymnist.errors import InputError
+from raymnist.settings import Settings, StudyName, bare_name, validate
 
 
 class Part(Settings):
-    """A reducer or clusterer: `pca`, `{pca: {dims: 3}}` or `{name: pca, dims: 3}`."""
+    """A reducer or clusterer: `pca`, `{pca: 50}`, `{pca: {dims: 50}}` or `{name: pca, dims: 50}`.
+
+    options: a lone value stands for the first of them. label: what tables and figures call it; `None` stands for its
+    name.
+    """
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] | int | list[int] = {}
+    label: StudyName | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _read_short_forms(cls, data: Any) -> Any:
         if isinstance(data, str):
             return {"name": data}
-        if isinstance(data, Mapping) and len(data) == 1 and "name" not in data:
+        if not isinstance(data, Mapping) or "options" in data:
+            return data
+        name, options = data.get("name"), {key: value for key, value in data.items() if key != "name"}
+        if name is None and len(data) == 1:
             ((name, options),) = data.items()
+        if name is None:
+            return data
+        if not isinstance(options, Mapping):
             return {"name": name, "options": options or {}}
-        if isinstance(data, Mapping) and "name" in data and "options" not in data:
-            return {"name": data["name"], "options": {k: v for k, v in data.items() if k != "name"}}
-        return data
+        label = {"label": options["label"]} if "label" in options else {}
+        return {"name": name, "options": {key: value for key, value in options.items() if key != "label"}, **label}
 
     @model_serializer
     def _write_short_form(self) -> dict[str, Any] | str:
-        return {self.name: self.options} if self.options else self.name
+        label = {"label": self.label} if self.label else {}
+        options = {**self.options, **label} if isinstance(self.options, dict) else self.options
+        return {self.name: options} if options else self.name
+
+    def resolved(self, accepted: type[Settings], where: str) -> Part:
+        """Fill in the defaults of the options; raises InputError for a wrong one."""
+        options: Any = self.options
+        if not isinstance(options, Mapping):
+            first = next(iter(accepted.model_fields), None)
+            if first is None:
+                raise InputError(f"{where}.{self.name}: expected no options, received {options}")
+            options = {first: options}
+        return self.model_copy(update={"options": validate(accepted, options, f"{where}.{self.name}.").model_dump()})
+
+
+class Chain(Settings):
+    """Reducers, each applied to what the one before it made: one alone, or a list as `[pca: 50, umap: {dims: 2}]`."""
+
+    parts: list[Part] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_forms(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and set(data) == {"parts"}:
+            return data
+        return {"parts": data if isinstance(data, list) else [data]}
+
+    @model_serializer
+    def _write_short_form(self) -> Any:
+        return self.parts[0] if len(self.parts) == 1 else self.parts
 
 
 class Generator(Settings):
@@ -47,8 +88,8 @@ class Generator(Settings):
 
     @property
     def is_file(self) -> bool:
-        """Whether the name is a file's and not a study's; studies have no dot in their names."""
-        return "." in self.name
+        """Whether the name is a path and not a study's; studies have no dot and no slash in their names."""
+        return "." in self.name or "/" in self.name
 
     @property
     def study(self) -> str:
@@ -85,16 +126,23 @@ class Evaluation(Settings):
 
     encoder: the autoencoder study whose best trial gives the codes; `None` stands for the first one there is.
     generators: the studies whose best trials make fakes, and saved files; `None` stands for all studies that can.
-    images: at most so many test images, and as many fakes from each generator, are clustered.
+    split: the real images: the test images, or all there are.
+    images: at most so many of them are clustered. fakes: so many of each generator; `None` for as many as real ones.
     scored_images: at most so many of both take part in the scores of generators; `None` for no scores.
     features: what is clustered. fit_on: whether a reducer is fitted on the real images or on real and fake ones.
+    reproducible: whether maps are the same each time; without, t-SNE and UMAP use all cores.
+    resources: what one process that embeds occupies.
     """
 
     encoder: str | None = None
     generators: list[Annotated[Generator, BeforeValidator(bare_name)]] | None = None
+    split: Literal["test", "all"] = "test"
     images: int = Field(5000, ge=10)
+    fakes: int | None = Field(None, ge=10)
     scored_images: int | None = Field(10_000, ge=50)
     features: list[Literal["code", "pixels", "classifier"]] | None = Field(None, min_length=1)
-    reducers: list[Part] = Field([Part(name="none"), Part(name="pca"), Part(name="umap")], min_length=1)
+    reducers: list[Chain] = Field([Chain(parts=[Part(name=name)]) for name in ("none", "pca", "umap")], min_length=1)
     clusterers: list[Part] = Field([Part(name="kmeans")], min_length=1)
     fit_on: Literal["real", "both"] = "real"
+    reproducible: bool = True
+    resources: Resources = Resources()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raymnist.config import Evaluation, Experiment, Generator
+from raymnist.config import Chain, Evaluation, Experiment, Generator, Part
 from raymnist.errors import InputError, choices
 from raymnist.evaluation import clusterers, reducers
+from raymnist.evaluation.sources import IMAGE_SUFFIXES, image_files
 from raymnist.models import MODELS
 from raymnist.models.features import TRAIN_ONE
 from raymnist.models.saved import SUFFIXES
@@ -33,28 +34,31 @@ def resolve(experiment: Experiment, has_classifier: bool) -> Evaluation | None:
     if encoder is not None and encoder not in of_kind["autoencoder"]:
         raise InputError(f"evaluation.encoder: {choices('autoencoder study', encoder, of_kind['autoencoder'])}")
     for generator in generators:
-        path = Path(generator.name)
-        if generator.is_file and not (path.suffix in SUFFIXES and path.is_file()):
-            found = "one of another kind" if path.is_file() else "a folder" if path.is_dir() else "none"
-            raise InputError(f"evaluation.generators: {path}: expected a file {' or '.join(SUFFIXES)}, found {found}")
+        if generator.is_file:
+            _check_file(Path(generator.name))
         if not generator.is_file and generator.name not in of_kind["generator"]:
-            known = [*of_kind["generator"], "a path to a .keras or .h5 file"]
+            known = [
+                *of_kind["generator"],
+                "the path of a .keras or .h5 file, or of images",
+            ]
             raise InputError(f"evaluation.generators: {choices('generator study', generator.name, known)}")
     features = evaluation.features or (["code"] if encoder else ["pixels"])
     if "code" in features and encoder is None:
         raise InputError("evaluation.features: code needs an encoder, a study of an autoencoder; received none")
     if "classifier" in features and not has_classifier:
         raise InputError(f"evaluation.features: classifier needs one of the data set; {TRAIN_ONE}")
-    reducing = [reducers.resolve(part, "evaluation.reducers") for part in evaluation.reducers]
+    reducing = [reducers.resolve(chain, "evaluation.reducers") for chain in evaluation.reducers]
+    if generators and not any(reducers.label(chain) == "none" for chain in reducing):
+        reducing.insert(0, Chain(parts=[Part(name="none")]))  # where the leaderboard's mixing is measured
     clustering = [clusterers.resolve(part, "evaluation.clusterers") for part in evaluation.clusterers]
     for key, labels in (
         ("generators", [generator.title for generator in generators]),
         ("features", list(features)),
-        ("reducers", [reducers.label(part) for part in reducing]),
-        ("clusterers", [part.name for part in clustering]),
+        ("reducers", [reducers.label(chain) for chain in reducing]),
+        ("clusterers", [clusterers.label(part) for part in clustering]),
     ):
         if len(set(labels)) < len(labels):
-            hint = "; a file may have a `label`" if key == "generators" else ""
+            hint = "" if key == "features" else f"; {'a file' if key == 'generators' else 'each'} may have a `label`"
             names = ", ".join(labels)
             raise InputError(f"evaluation.{key}: expected different names in the table, received {names}{hint}")
     return evaluation.model_copy(
@@ -66,6 +70,16 @@ def resolve(experiment: Experiment, has_classifier: bool) -> Evaluation | None:
             "clusterers": clustering,
         }
     )
+
+
+def _check_file(path: Path) -> None:
+    if path.is_file() and path.suffix in (*SUFFIXES, *IMAGE_SUFFIXES):
+        return
+    if path.is_dir() and image_files(path):
+        return
+    found = "one of another kind" if path.is_file() else "a folder without images" if path.is_dir() else "none"
+    expected = f"a file {', '.join(SUFFIXES)}, or images in {' or '.join(IMAGE_SUFFIXES)} files"
+    raise InputError(f"evaluation.generators: {path}: expected {expected}, found {found}")
 
 
 def _with_full_path(generator: Generator) -> Generator:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raymnist import settings
-from raymnist.config import Part
+from raymnist.config import Chain, Part
 from raymnist.errors import InputError, choices
+from raymnist.evaluation import moments
+from raymnist.evaluation.blocks import Blocks
 
 Points = NDArray[np.float32]
-Reduced = tuple[Points, list[Points]]
+Transform = Callable[[Points], NDArray[Any]]
+Fitted = tuple[NDArray[Any], Transform]
 
 
 class NoOptions(settings.Settings):
@@ -29,103 +33,134 @@ class PCAOptions(settings.Settings):
 
 
 class TSNEOptions(settings.Settings):
-    """dims: of the map. perplexity: about how many neighbours count."""
+    """dims: of the map. perplexity: about how many neighbours count. sample: points at most that it is fitted on."""
 
     dims: int = Field(2, ge=1, le=2)
     perplexity: float = Field(30, gt=1)
+    sample: int = Field(20_000, ge=100)
 
 
 class UMAPOptions(settings.Settings):
-    """dims: of the map. neighbors: how many count. min_dist: how close points may lie, 0 to 1."""
+    """dims: of the map. neighbors: how many count. min_dist: how close points may lie, 0 to 1.
+
+    sample: points at most that it is fitted on.
+    """
 
     dims: int = Field(2, ge=1, le=50)
     neighbors: int = Field(15, ge=2)
     min_dist: float = Field(0.1, ge=0, le=1)
+    sample: int = Field(100_000, ge=100)
 
 
-def none(fitted: Points, others: Sequence[Points], options: NoOptions, seed: int) -> Reduced:
+def none(points: Points, options: NoOptions, seed: int, threads: int | None) -> Fitted:
     """Leave the features as they are."""
-    return fitted, list(others)
+    return points, np.asarray
 
 
-def pca(fitted: Points, others: Sequence[Points], options: PCAOptions, seed: int) -> Reduced:
+def pca(points: Points, options: PCAOptions, seed: int, threads: int | None) -> Fitted:
     """Project on the first principal components. Source: Pearson, 1901; scikit-learn."""
     from sklearn.decomposition import PCA
 
-    reducer = PCA(min(options.dims, *fitted.shape), random_state=seed)
-    coordinates = reducer.fit_transform(fitted)
-    return coordinates, [reducer.transform(points) for points in others]
+    reducer = PCA(min(options.dims, *points.shape), random_state=seed)
+    return reducer.fit_transform(points), reducer.transform
 
 
-def tsne(fitted: Points, others: Sequence[Points], options: TSNEOptions, seed: int) -> Reduced:
+def pca_of_blocks(points: Blocks, options: PCAOptions) -> tuple[Callable[..., Points], tuple[Any, ...], int]:
+    """Find the same components from the moments of blocks."""
+    dims = min(options.dims, points.dims, len(points))
+    return moments.project, moments.components(moments.of_blocks(points), dims), dims
+
+
+def tsne(points: Points, options: TSNEOptions, seed: int, threads: int | None) -> Fitted:
     """Lay out by t-SNE, and place other points into the finished map.
 
     Source: van der Maaten and Hinton, 2008; openTSNE (Policar, Strazar and Zupan, 2019) for new points.
     """
     from openTSNE import TSNE
 
-    perplexity = min(options.perplexity, (len(fitted) - 1) / 3)
-    start = "pca" if fitted.shape[1] >= options.dims else "random"
-    reducer = TSNE(options.dims, perplexity=perplexity, initialization=start, n_jobs=1, random_state=seed)
-    embedding = reducer.fit(fitted)
-    return np.asarray(embedding, np.float32), [np.asarray(embedding.transform(points), np.float32) for points in others]
+    perplexity = min(options.perplexity, (len(points) - 1) / 3)
+    start = "pca" if points.shape[1] >= options.dims else "random"
+    jobs = threads or 1
+    reducer = TSNE(options.dims, perplexity=perplexity, initialization=start, n_jobs=jobs, random_state=seed)
+    embedding = reducer.fit(points)
+    return np.asarray(embedding), embedding.transform
 
 
-def umap(fitted: Points, others: Sequence[Points], options: UMAPOptions, seed: int) -> Reduced:
+def umap(points: Points, options: UMAPOptions, seed: int, threads: int | None) -> Fitted:
     """Lay out by UMAP, and place other points into the finished map. Source: McInnes, Healy and Melville, 2018."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)  # about ParametricUMAP
         from umap import UMAP
 
     reducer = UMAP(
         n_components=options.dims,
-        n_neighbors=min(options.neighbors, len(fitted) - 1),
+        n_neighbors=min(options.neighbors, len(points) - 1),
         min_dist=options.min_dist,
-        random_state=seed,
+        random_state=None if threads else seed,
         transform_seed=seed,
-        n_jobs=1,  # a fixed seed means one thread; otherwise UMAP warns and does the same
+        n_jobs=threads or 1,  # a fixed seed means one thread; otherwise UMAP warns and does the same
     )
-    coordinates = reducer.fit_transform(fitted)
-    return coordinates, [reducer.transform(points) for points in others]
+    return reducer.fit_transform(points), reducer.transform
 
 
 @dataclass(frozen=True)
 class Reducer:
-    """A function from (fitted points [n, d], other point sets [m, d], options, seed) to coordinates of all of them."""
+    """A way to reduce.
 
-    function: Callable[[Points, Sequence[Points], Any, int], Reduced]
+    fit: from (points [n, d], options, seed, threads) to coordinates of these points and a function that places others;
+        with threads it may use so many, and need not do the same again. The function is sent to other workers.
+    of_blocks: where points of any number can be fitted, from (blocks, options) to a function of (points, *arguments),
+        its arguments, and the number of dimensions.
+    """
+
+    fit: Callable[[Points, Any, int, int | None], Fitted]
     options: type[settings.Settings]
     text: str
+    of_blocks: Callable[[Blocks, Any], tuple[Callable[..., Points], tuple[Any, ...], int]] | None = None
 
 
 REDUCERS: dict[str, Reducer] = {
     "none": Reducer(none, NoOptions, "the features themselves"),
-    "pca": Reducer(pca, PCAOptions, "principal components"),
+    "pca": Reducer(pca, PCAOptions, "principal components", pca_of_blocks),
     "tsne": Reducer(tsne, TSNEOptions, "t-SNE (openTSNE)"),
     "umap": Reducer(umap, UMAPOptions, "UMAP"),
 }
 
 
-def resolve(part: Part, where: str) -> Part:
-    """Fill in a reducer's defaults; raises InputError for an unknown name or a wrong option."""
-    if part.name not in REDUCERS:
-        raise InputError(f"{where}: {choices('reducer', part.name, REDUCERS)}")
-    options = settings.validate(REDUCERS[part.name].options, part.options, f"{where}.{part.name}.")
-    return Part(name=part.name, options=options.model_dump())
+def resolve(chain: Chain, where: str) -> Chain:
+    """Fill in the defaults of reducers; raises InputError for an unknown name or a wrong option."""
+    parts = []
+    for part in chain.parts:
+        if part.name not in REDUCERS:
+            raise InputError(f"{where}: {choices('reducer', part.name, REDUCERS)}")
+        parts.append(part.resolved(REDUCERS[part.name].options, where))
+    if len(parts) > 1 and any(part.name == "none" for part in parts):
+        raise InputError(f"{where}: none: expected alone, received it among {len(parts)} reducers")
+    return Chain(parts=parts)
 
 
-def label(part: Part) -> str:
-    """Name a resolved reducer with its dimensions, as in files: `pca3`, `umap2`, `none`."""
-    return f"{part.name}{part.options.get('dims', '')}"
+def label(chain: Chain) -> str:
+    """Name resolved reducers with their dimensions, as in files: `none`, `pca3`, `pca50-umap2`; or by their label."""
+    return "-".join(part.label or f"{part.name}{options_of(part).get('dims', '')}" for part in chain.parts)
 
 
-def reduce(part: Part, fitted: Points, others: Sequence[Points], seed: int) -> Reduced:
-    """Fit a resolved reducer on points float32 [n, d] and apply it to others [m, d].
+def options_of(part: Part) -> dict[str, Any]:
+    """Read the options of a resolved part."""
+    assert isinstance(part.options, dict)
+    return part.options
 
-    Returns float32 coordinates [n, dims] of the fitted points, and a list of those of the others.
+
+def fit(part: Part, seed: int, threads: int | None, *blocks: Points) -> tuple[Points, Transform, int]:
+    """Fit a resolved reducer on points float32 [n, d].
+
+    Returns their coordinates float32 [n, dims], a function that places other points, and dims.
     """
     reducer = REDUCERS[part.name]
-    coordinates, placed = reducer.function(fitted, others, reducer.options(**part.options), seed)
-    return np.asarray(coordinates, np.float32), [np.asarray(points, np.float32) for points in placed]
+    points = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    coordinates, transform = reducer.fit(points, reducer.options(**options_of(part)), seed, threads)
+    return np.asarray(coordinates, np.float32), transform, coordinates.shape[1]
+
+
+def transform(points: Points, place: Transform) -> Points:
+    """Place points [n, d] by what `fit` returned: float32 [n, dims]."""
+    return np.asarray(place(points), np.float32)

@@ -1,10 +1,11 @@
-"""Cluster every population in every space, and score the clusters: the rows of the results table."""
+"""Cluster every population in every space, and score the clusters and the spaces: the rows of the results table."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,109 +18,152 @@ from numpy.typing import NDArray
 from raymnist import folder
 from raymnist.config import Evaluation, Part
 from raymnist.evaluation import clusterers
-from raymnist.evaluation.embedding import Points
-from raymnist.evaluation.spaces import Coordinates, Space, spaces
-from raymnist.metrics import CLUSTERING_METRICS
+from raymnist.evaluation.attempts import attempt_all
+from raymnist.evaluation.blocks import on_worker
+from raymnist.evaluation.silhouettes import silhouette
+from raymnist.evaluation.spaces import Map, Space
+from raymnist.metrics import CLUSTERING_METRICS, PROJECTION_METRICS, Estimate
 
 COLUMNS = (
     "study", "trial_id", "encoder", "population", "features", "reducer", "clusterer", "metric", "value", "ci_low",
-    "ci_high", "n_images", "seed", "classifier", "selection",
+    "ci_high", "n_images", "seed", "classifier", "selection", "error",
 )  # fmt: skip
+SAMPLE = 2000  # points whose neighbours tell how good a reducer is
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """A population's clusters in one space: int64 [n], in the order of the space's rows."""
+    """A population's clusters in one space: int64 [n], -1 for noise, in the order of the space's ids; and its rows."""
 
     space: Space
     clusterer: str
     clusters: NDArray[np.int64]
+    rows: list[Row]
 
 
-def cluster_all(
-    evaluation: Evaluation, points: Points, coordinates: Sequence[Coordinates], classes: int, seed: int
-) -> list[Clustering]:
-    """Run every clusterer of a resolved evaluation on every population in every space, in parallel as Ray tasks."""
-    tasks = [
-        (space, part.name, _cluster.remote(part, space.xyz, classes, seed))
-        for space in spaces(evaluation, points, coordinates)
+def score_all(
+    evaluation: Evaluation, found: Sequence[Space], points: Map, classes: int
+) -> tuple[list[Clustering], list[Row], list[str]]:
+    """Score every space, and run and score every clusterer in it, several at a time.
+
+    Returns the clusterings; all rows of the table, with one that has an `error` for each piece that failed; and the
+    different errors.
+    """
+    quality = [partial(_quality, space, points) for space in found]
+    pieces = [
+        (space, part, partial(_clustering, space, part, points, classes))
+        for space in found
         for part in evaluation.clusterers
     ]
-    return [Clustering(space, clusterer, ray.get(task)) for space, clusterer, task in tasks]
+    of_spaces = attempt_all(quality)
+    of_clusterers = attempt_all([piece for _, _, piece in pieces])
+    rows, errors = [], []
+    for (space, part, _), clustering in zip(pieces, of_clusterers, strict=True):
+        rows += clustering.result.rows if clustering.result else [_failure(space, part, clustering.error)]
+        errors.append(clustering.error)
+    for space, scored in zip(found, of_spaces, strict=True):
+        rows += scored.result or []
+        if scored.error and scored.error not in errors:  # else the clusterers of the space have said so
+            rows.append(_failure(space, None, scored.error))
+            errors.append(scored.error)
+    clusterings = [one.result for one in of_clusterers if one.result]
+    return clusterings, rows, list(dict.fromkeys(filter(None, errors)))
 
 
-@ray.remote(num_cpus=1)
-def _cluster(part: Part, xyz: NDArray[np.float32], classes: int, seed: int) -> NDArray[np.int64]:
-    return clusterers.cluster(part, xyz, classes, seed)
+def _failure(space: Space, part: Part | None, error: str) -> Row:
+    return _about(space, clusterers.label(part) if part else "") | {"error": error}
 
 
-def write_clusters(clusterings: Sequence[Clustering], points: Points, target: Path) -> None:
-    """Write the clusters as Parquet, a file per clustering."""
-    with folder.replacing(target) as draft:
-        draft.mkdir()
-        for number, clustering in enumerate(clusterings):
-            space = clustering.space
-            text = {name: getattr(space, name) for name in ("study", "trial_id", "population", "features", "reducer")}
-            count = len(space.rows)
-            columns = {name: pa.array([value] * count) for name, value in text.items()}
-            pq.write_table(
-                pa.table(
-                    {
-                        "id": points.ids[space.rows],
-                        **columns,
-                        "clusterer": pa.array([clustering.clusterer] * count),
-                        "cluster": clustering.clusters,
-                    }
-                ),
-                draft / f"{number:03d}.parquet",
-            )
+def _quality(space: Space, points: Map) -> list[Row]:
+    """Score how a space keeps the neighbours of its features, and of real images the labels, on a fixed sample."""
+    features = points.features(space)
+    places = features.sample(SAMPLE, space.column.seed)
+    before, after = features.take(places), points.points(space).take(places)
+    labels = space.labels[places] if space.population == "real" else np.full(len(places), -1)
+    values = ray.get(on_worker.remote(_project, space.is_reduced, labels, len(before.refs), *before.refs, *after.refs))
+    about = _about(space, "") | {"n_images": len(places)}
+    return [about | {"metric": name, "value": value} for name, value in values.items() if math.isfinite(value)]
 
 
-def score_all(clusterings: Sequence[Clustering], points: Points, encoder: str, seed: int) -> list[dict[str, Any]]:
-    """Compute the rows of the results table, in parallel as Ray tasks.
+def _project(is_reduced: bool, labels: NDArray[np.int64], split: int, *blocks: NDArray[np.float32]) -> dict[str, float]:
+    given: dict[str, Any] = {"points": None, "labels": None}
+    if is_reduced:
+        given["points"] = np.concatenate(blocks[:split])
+    if (labels >= 0).all():
+        given["labels"] = labels
+    projected = np.concatenate(blocks[split:])
+    return {
+        name: metric.function(given[metric.needs], projected)
+        for name, metric in PROJECTION_METRICS.items()
+        if given[metric.needs] is not None
+    }
+
+
+def _clustering(space: Space, part: Part, points: Map, classes: int) -> Clustering:
+    """Cluster one population in one space, and score the clusters.
 
     Labels score the real population alone. Real and fake `mixing` is a score of both populations; for the real one it
     is the floor, two random halves of the real images instead of real and fake. Undefined scores have no row.
     """
-    tasks = []
-    for clustering in clusterings:
-        space = clustering.space
-        labels = points.labels[space.rows] if space.population == "real" else np.empty(0, np.int64)
-        if (labels < 0).any():
-            labels = np.empty(0, np.int64)
-        sources = points.is_fake[space.rows] if space.population == "both" else np.empty(0, bool)
-        if space.population == "real":
-            halves = np.arange(len(space.rows)) % 2 == 0
-            sources = np.random.default_rng([seed, len(halves)]).permutation(halves)
-        given = {"points": space.xyz, "labels": labels, "sources": sources}
-        tasks.append((clustering, _score.remote(given, clustering.clusters)))
-    rows = []
-    for clustering, task in tasks:
-        space = clustering.space
-        for metric, value in ray.get(task).items():
-            if math.isfinite(value):
-                rows.append(
-                    {
-                        "study": space.study,
-                        "trial_id": space.trial_id,
-                        "encoder": encoder if space.features == "code" else "",
-                        "population": space.population,
-                        "features": space.features,
-                        "reducer": space.reducer,
-                        "clusterer": clustering.clusterer,
-                        "metric": metric,
-                        "value": value,
-                        "n_images": len(space.rows),
-                        "seed": seed,
-                    }
-                )
-    return rows
+    held = points.points(space)
+    clusters = clusterers.cluster(part, held, classes, space.column.seed)
+    labels = space.labels if space.population == "real" else np.empty(0, np.int64)
+    has_labels = (labels >= 0).all() and len(np.unique(labels)) > 1  # a single class agrees with everything
+    sources = space.is_fake if space.population == "both" else None
+    if space.population == "real":
+        halves = np.arange(len(clusters)) % 2 == 0
+        sources = np.random.default_rng([space.column.seed, len(halves)]).permutation(halves)
+    given = {"labels": labels if has_labels else None, "sources": sources, "clusters": clusters}
+    others = on_worker.remote(_score, given, clusterers.CLUSTERERS[part.name].has_noise)
+    values = {"silhouette": silhouette(held, clusters, space.column.seed), **ray.get(others)}
+    about = _about(space, clusterers.label(part))
+    rows = [about | {"metric": name, **_in_table(value)} for name, value in values.items()]
+    return Clustering(space, clusterers.label(part), clusters, [row for row in rows if math.isfinite(row["value"])])
 
 
-@ray.remote(num_cpus=1)
-def _score(given: dict[str, NDArray[Any]], clusters: NDArray[np.int64]) -> dict[str, float]:
+def _score(given: dict[str, Any], has_noise: bool) -> dict[str, float]:
+    clusters = given["clusters"]
+    values: dict[str, float] = {"clusters": float(len(np.unique(clusters[clusters >= 0])))}
+    if has_noise:
+        values["noise_share"] = float(np.mean(clusters < 0))
+    for name, metric in CLUSTERING_METRICS.items():
+        if metric.needs in ("labels", "sources") and given[metric.needs] is not None:
+            values[name] = metric.function(given[metric.needs], clusters)
+    return values
+
+
+def _in_table(value: float | Estimate) -> Row:
+    if isinstance(value, Estimate):
+        return {"value": value.value, "ci_low": value.low, "ci_high": value.high}
+    return {"value": value}
+
+
+def _about(space: Space, clusterer: str) -> Row:
+    """Write what all rows of a clustering have in common."""
     return {
-        name: metric.function(given[metric.needs], clusters)
-        for name, metric in CLUSTERING_METRICS.items()
-        if len(given[metric.needs])
+        "study": space.study,
+        "trial_id": space.trial_id,
+        "encoder": space.column.encoder,
+        "population": space.population,
+        "features": space.column.features,
+        "reducer": space.reducer,
+        "clusterer": clusterer,
+        "metric": "",
+        "n_images": len(space.ids),
+        "seed": space.column.seed,
     }
+
+
+def write_clusters(clusterings: Sequence[Clustering], target: Path) -> None:
+    """Write the clusters as Parquet, a file per clustering."""
+    with folder.replacing(target) as draft:
+        draft.mkdir()
+        for number, one in enumerate(clusterings):
+            about = _about(one.space, one.clusterer)
+            text = ("study", "trial_id", "encoder", "population", "features", "reducer", "clusterer")
+            count = len(one.clusters)
+            columns = {name: pa.array([about[name]] * count).dictionary_encode() for name in text}
+            table = pa.table({"id": one.space.ids, **columns, "cluster": one.clusters})
+            pq.write_table(table, draft / f"{number:03d}.parquet")

@@ -1,163 +1,119 @@
-"""Where points are clustered: in their features, or in what a reducer made of them."""
+"""Where points are clustered: in their features, or in what reducers made of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import ray
 from numpy.typing import NDArray
 
-from raymnist import folder
-from raymnist.config import Evaluation, Part
+from raymnist.config import Evaluation
+from raymnist.datasets import Labels
+from raymnist.errors import InputError
 from raymnist.evaluation import reducers
-from raymnist.evaluation.embedding import Points
+from raymnist.evaluation.blocks import Blocks
+from raymnist.evaluation.coordinates import Coordinates
+from raymnist.evaluation.embedded import Column, Embedded
+from raymnist.evaluation.points import Origin
 
 Population = Literal["real", "fake", "both"]
 
 
 @dataclass(frozen=True)
-class Coordinates:
-    """What one fit of a reducer made of one set of points.
+class Space:
+    """Where a population is clustered; its points are looked up when they are needed.
 
-    study, trial_id: whose fakes are among them, empty for real images alone. fit_on: `real` or `both`.
-    ids: int64 [n]. xyz: float32 [n, dims].
+    fake: the generator whose fakes are in it, or beside it; None for the real images alone. reducer: its label.
+    is_reduced: unless these are the features themselves.
     """
 
-    study: str
-    trial_id: str
-    fit_on: str
-    features: str
+    population: Population
+    real: Origin
+    fake: Origin | None
+    column: Column
     reducer: str
-    ids: NDArray[np.int64]
-    xyz: NDArray[np.float32]
+    is_reduced: bool
+
+    @property
+    def study(self) -> str:
+        """The study of the generator, or empty."""
+        return self.fake.study if self.fake else ""
+
+    @property
+    def trial_id(self) -> str:
+        """The trial of the generator, or empty."""
+        return self.fake.trial_id if self.fake else ""
+
+    @property
+    def origins(self) -> list[Origin]:
+        """Whose images are in it, the real ones first."""
+        return [
+            *([self.real] if self.population != "fake" else []),
+            *([self.fake] if self.fake and self.population != "real" else []),
+        ]
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Of its images, int64 [n]."""
+        return np.concatenate([origin.ids for origin in self.origins])
+
+    @property
+    def labels(self) -> Labels:
+        """Of its images, int64 [n], -1 for none."""
+        return np.concatenate([origin.labels for origin in self.origins])
+
+    @property
+    def is_fake(self) -> NDArray[np.bool_]:
+        """Which of its images are fakes, bool [n]."""
+        return np.concatenate([np.full(len(origin.ids), origin is self.fake) for origin in self.origins])
 
 
-def generators_of(points: Points) -> list[tuple[str, str]]:
-    """List (study, trial_id) of the generators whose fakes are among the points, in the order of their ids."""
-    pairs = zip(points.study[points.is_fake], points.trial_id[points.is_fake], strict=True)
-    return list(dict.fromkeys((str(study), str(trial)) for study, trial in pairs))
-
-
-def rows_of(points: Points, population: Population, trial_id: str) -> NDArray[np.int64]:
-    """Find the rows of a population: the real points, a generator's fakes, or both, in the order of their ids."""
-    real, fake = ~points.is_fake, points.is_fake & (points.trial_id == trial_id)
-    chosen = {"real": real, "fake": fake, "both": real | fake}[population]
-    return np.flatnonzero(chosen)
-
-
-def reduce_all(evaluation: Evaluation, points: Points, seed: int, target: Path) -> None:
-    """Run every reducer of a resolved evaluation, in parallel as Ray tasks, and write the coordinates to `target`.
-
-    A reducer is fitted on the real points and places each generator's fakes. `fit_on: both` adds, for each generator,
-    a fit on its fakes and the real points together.
-    """
-    tasks: list[tuple[Any, list[Coordinates]]] = []
-    real = rows_of(points, "real", "")
-    generators = generators_of(points)
-    unknown = np.empty((0, 0), np.float32)
-    for features, values in points.features.items():
-        stored = ray.put(values)
-        for part in evaluation.reducers:
-            if part.name == "none":
-                continue
-            blank = Coordinates("", "", "real", features, reducers.label(part), points.ids[real], unknown)
-            fakes = [rows_of(points, "fake", trial_id) for _, trial_id in generators if evaluation.fit_on == "real"]
-            placed = [
-                replace(blank, study=study, trial_id=trial_id, ids=points.ids[rows])
-                for (study, trial_id), rows in zip(generators, fakes, strict=False)
-            ]
-            tasks.append((_reduce.remote(part, stored, real, fakes, seed), [blank, *placed]))
-            for study, trial_id in generators if evaluation.fit_on == "both" else []:
-                rows = rows_of(points, "both", trial_id)
-                joint = replace(blank, study=study, trial_id=trial_id, fit_on="both", ids=points.ids[rows])
-                tasks.append((_reduce.remote(part, stored, rows, [], seed), [joint]))
-    with folder.replacing(target) as draft:
-        draft.mkdir()
-        for number, (task, made) in enumerate(tasks):
-            for place, (coordinates, xyz) in enumerate(zip(made, ray.get(task), strict=True)):
-                _write(replace(coordinates, xyz=xyz), draft / f"{number:03d}-{place:02d}.parquet")
-
-
-@ray.remote(num_cpus=1)
-def _reduce(
-    part: Part,
-    values: NDArray[np.float32],
-    fitted: NDArray[np.int64],
-    others: Sequence[NDArray[np.int64]],
-    seed: int,
-) -> list[NDArray[np.float32]]:
-    coordinates, placed = reducers.reduce(part, values[fitted], [values[rows] for rows in others], seed)
-    return [coordinates, *placed]
-
-
-def _write(coordinates: Coordinates, path: Path) -> None:
-    count = len(coordinates.ids)
-    text = ("study", "trial_id", "fit_on", "features", "reducer")
-    pq.write_table(
-        pa.table(
-            {
-                "id": coordinates.ids,
-                **{name: pa.array([getattr(coordinates, name)] * count) for name in text},
-                "xyz": pa.array(list(coordinates.xyz), pa.list_(pa.float32())),
-            }
-        ),
-        path,
-    )
-
-
-def read_coordinates(path: Path) -> list[Coordinates]:
-    """Read what `reduce_all` wrote."""
-    read = []
-    for file in sorted(path.glob("*.parquet")):
-        table = pq.read_table(file)
-        study, trial_id, fit_on, features, reducer = (
-            str(table[name][0]) for name in ("study", "trial_id", "fit_on", "features", "reducer")
-        )
-        xyz = table["xyz"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
-        read.append(Coordinates(study, trial_id, fit_on, features, reducer, table["id"].to_numpy(), xyz))
-    return read
+def spaces(evaluation: Evaluation, embedded: Embedded, of: Sequence[Column]) -> Iterator[Space]:
+    """Go through every population, feature and reducer of a resolved evaluation."""
+    for column in of:
+        for chain in evaluation.reducers:
+            reducer, is_reduced = reducers.label(chain), chain.parts[0].name != "none"
+            yield Space("real", embedded.real, None, column, reducer, is_reduced)
+            for fake in embedded.fakes:
+                yield Space("fake", embedded.real, fake, column, reducer, is_reduced)
+                yield Space("both", embedded.real, fake, column, reducer, is_reduced)
 
 
 @dataclass(frozen=True)
-class Space:
-    """A population's points where they are clustered: rows of Points [n] and their coordinates float32 [n, d]."""
+class Map:
+    """Finds the points of spaces: the features, and what reducers made of them."""
 
-    population: Population
-    study: str
-    trial_id: str
-    features: str
-    reducer: str
-    rows: NDArray[np.int64]
-    xyz: NDArray[np.float32]
+    fit_on: str
+    embedded: Embedded
+    coordinates: dict[Coordinates, Blocks]
+    failures: dict[Coordinates, str]
 
+    def features(self, space: Space) -> Blocks:
+        """Look up a population's features as they are; raises InputError where there are none to use."""
+        first, *others = [self.embedded.points(origin, space.column) for origin in space.origins]
+        for other in others:
+            first = first.joined(other)
+        return first
 
-def spaces(evaluation: Evaluation, points: Points, coordinates: Sequence[Coordinates]) -> Iterator[Space]:
-    """Go through every population, feature and reducer of a resolved evaluation."""
-    populations: list[tuple[Population, str, str]] = [("real", "", "")]
-    for pair in generators_of(points):
-        populations += [("fake", *pair), ("both", *pair)]
-    for features, values in points.features.items():
-        for part in evaluation.reducers:
-            reducer = reducers.label(part)
-            for population, study, trial_id in populations:
-                rows = rows_of(points, population, trial_id)
-                if part.name == "none":
-                    yield Space(population, study, trial_id, features, reducer, rows, values[rows])
-                    continue
-                fit_on = "real" if population == "real" else evaluation.fit_on
-                parts = [
-                    made
-                    for made in coordinates
-                    if (made.features, made.reducer, made.fit_on) == (features, reducer, fit_on)
-                    and (made.trial_id == trial_id or (made.study == "" and fit_on == "real"))
-                ]
-                placed = np.full((len(points.ids), parts[0].xyz.shape[1]), np.nan, np.float32)
-                for made in parts:
-                    placed[np.searchsorted(points.ids, made.ids)] = made.xyz
-                yield Space(population, study, trial_id, features, reducer, rows, placed[rows])
+    def points(self, space: Space) -> Blocks:
+        """Look up a population's points in a space; raises InputError where there are none."""
+        features = self.features(space)
+        if not space.is_reduced:
+            return features
+        if self.fit_on == "both" and space.fake:
+            joint = self._reduced(space, space.fake, "both")
+            places = np.arange(len(space.real.ids) if space.population == "fake" else 0, len(joint))
+            return joint.take(places)
+        first, *others = [self._reduced(space, origin, "real") for origin in space.origins]
+        for other in others:
+            first = first.joined(other)
+        return first
+
+    def _reduced(self, space: Space, origin: Origin, fit_on: str) -> Blocks:
+        column = space.column
+        named = Coordinates(origin.study, origin.trial_id, column.encoder, fit_on, column.features, space.reducer)
+        if named in self.failures:
+            raise InputError(self.failures[named])
+        return self.coordinates[named]

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from raymnist import folder
 from raymnist.config import Evaluation
-from raymnist.datasets import Images, Pixels
+from raymnist.datasets import Images, Labels, Pixels
+from raymnist.errors import InputError
 from raymnist.evaluation import scores
-from raymnist.evaluation.embedding import Network, embed, read_pixels, read_points
+from raymnist.evaluation.attempts import attempt_all
+from raymnist.evaluation.coordinates import read_coordinates, reduce_all
+from raymnist.evaluation.embedded import Column, Embedded, columns
+from raymnist.evaluation.embedding import embed
 from raymnist.evaluation.generator_scores import LEAST, Scored, score, table_rows, write_classes, write_nearest
+from raymnist.evaluation.points import Origin, read_pixels, read_points
 from raymnist.evaluation.reference import Reference, most_scored, reference, test_order
-from raymnist.evaluation.spaces import generators_of, read_coordinates, reduce_all, rows_of
+from raymnist.evaluation.sources import Network, Source, real_source, source_of
+from raymnist.evaluation.spaces import Map, spaces
 from raymnist.folder import Folder
 from raymnist.metrics import Features
 from raymnist.models.features import ClassifierFile
+from raymnist.sweep.resources import Cluster
 
 
 def scored_images(evaluation: Evaluation, images: Images) -> int:
@@ -29,6 +40,7 @@ def scored_images(evaluation: Evaluation, images: Images) -> int:
     return count if count >= LEAST else 0
 
 
+LIBRARIES = ("tensorflow", "keras", "scikit-learn", "umap-learn", "openTSNE", "hdbscan")
 SUPERVISED = "supervised selection"  # in the table, where labels chose the encoder
 
 
@@ -36,14 +48,14 @@ SUPERVISED = "supervised selection"  # in the table, where labels chose the enco
 class Stages:
     """A resolved evaluation of chosen trials, and the keys of its stages.
 
-    encoder: the network that encodes, or None. classifier: of the data set, or None. generators: the networks that make
-    fakes.
+    encoders: the network that encodes, and its confirmations; or none. classifier: of the data set, or None.
+    generators: the networks that make fakes, and images made elsewhere.
     """
 
     evaluation: Evaluation
     images: Images
     seed: int
-    encoder: Network | None
+    encoders: list[Network]
     classifier: ClassifierFile | None
     generators: list[Network]
     results: Folder
@@ -56,30 +68,34 @@ class Stages:
     @property
     def scored_by(self) -> str:
         """The features that generators are scored on: the classifier's, else the code, else pixels."""
-        return "classifier" if self.classifier else "code" if self.encoder else "pixels"
+        return "classifier" if self.classifier else "code" if self.encoders else "pixels"
+
+    @property
+    def clustered(self) -> list[Column]:
+        """The features that are clustered."""
+        return columns(self.evaluation, self.encoders, self.seed)
 
     def keys(self) -> dict[str, str]:
         """Hash, for each stage, all that it depends on: the stages before, the settings, the code, the libraries."""
         evaluation = self.evaluation
         networks = [
-            (network.key, network.trial_id, network.output_range)
-            for network in (self.encoder, *self.generators)
-            if network
+            [(network.key, network.trial_id, network.output_range) for network in group]
+            for group in (self.encoders, self.generators)
         ]
         code = folder.digest_of_code("evaluation", "metrics", "models", "datasets.py")
-        libraries = [version(name) for name in ("tensorflow", "keras", "scikit-learn", "umap-learn", "openTSNE")]
+        libraries = [version(name) for name in LIBRARIES]
         settings = evaluation.model_dump(mode="json")
-        embedded = (max(self.scored, evaluation.images), settings["features"], self.scored and self.scored_by)
+        embedded = [settings[name] for name in ("split", "images", "fakes", "features")]
+        embedded += [self.scored, self.scored and self.scored_by]
         classifies = "classifier" in (evaluation.features or []) or (self.scored and self.scored_by == "classifier")
         classifier = self.classifier.sha256 if self.classifier and classifies else ""
-        points = folder.key_of(
-            bool(self.encoder), networks, self.images.sha256, self.seed, embedded, classifier, code, libraries
-        )
-        coordinates = folder.key_of(points, evaluation.images, settings["reducers"], evaluation.fit_on)
+        points = folder.key_of(networks, self.images.sha256, self.seed, embedded, classifier, code, libraries)
+        reduced = [settings[name] for name in ("reducers", "fit_on", "reproducible")]
+        coordinates = folder.key_of(points, reduced)
         return {
             "points": points,
             "coordinates": coordinates,
-            "scores": folder.key_of(coordinates, settings["clusterers"], self.scored),
+            "scores": folder.key_of(coordinates, settings["clusterers"]),
         }
 
     def is_complete(self) -> bool:
@@ -95,93 +111,133 @@ class Stages:
         }
         return self.results.is_complete(stage, key) and all(path.exists() for path in written[stage])
 
-    def run(self, say: Callable[[str], None]) -> None:
-        """Do the stages that are not complete; needs Ray."""
+    def run(self, say: Callable[[str], None]) -> list[str]:
+        """Do the stages that are not complete; needs Ray. Returns what failed, a line each; such stages stay open."""
         work = {"points": self._embed, "coordinates": self._reduce, "scores": self._score}
         keys = self.keys()
         open_stages = list(keys)
         while open_stages and self._is_done(open_stages[0], keys[open_stages[0]]):
             open_stages.pop(0)
         self.results.reopen(open_stages)
+        failures: list[str] = []
         for stage in open_stages:
             start = time.perf_counter()
-            say(work[stage]())
-            self.results.complete(stage, keys[stage], time.perf_counter() - start)
+            said, failed = work[stage]()
+            say(said)
+            failures += failed
+            if failed:
+                self.results.add_seconds(stage, time.perf_counter() - start)
+            else:
+                self.results.complete(stage, keys[stage], time.perf_counter() - start)
+        return list(dict.fromkeys(failures))
 
-    def _embed(self) -> str:
-        count = min(max(self.evaluation.images, self.scored), len(self.images.test))
-        rows = test_order(self.images, self.seed)[:count]
-        labels = self.images.test_labels
-        features = [*(self.evaluation.features or []), *([self.scored_by] if self.scored else [])]
-        statistics = embed(
-            self.images.test[rows],
-            None if labels is None else labels[rows],
-            self.encoder,
-            self.classifier,
-            self.generators,
-            features,
-            self.seed,
-            self.results.embeddings / "points",
-        )
-        print(statistics)
-        made = f" and {count} fakes by {', '.join(g.trial_id for g in self.generators)}" if self.generators else ""
-        return f"embedded {count} real images{made}"
+    def _embed(self) -> tuple[str, list[str]]:
+        real, labels = self._real()
+        made = max(self.evaluation.fakes or len(real), self.scored)
+        sources = [
+            real_source(real, labels),
+            *(source_of(generator, made, self.images.shape) for generator in self.generators),
+        ]
+        self._embed_into(self.results.embeddings / "points", sources, self._columns())
+        failed = [f"{one.trial_id}: {one.error}" for one in self._points()[1] if one.error]
+        by = f" and {made} fakes by {', '.join(g.trial_id for g in self.generators)}" if self.generators else ""
+        return f"embedded {len(real)} real images{by}", failed
 
-    def _reduce(self) -> str:
-        points = read_points(self.results.embeddings / "points", self.evaluation.features or [], self.evaluation.images)
-        reduce_all(self.evaluation, points, self.seed, self.results.embeddings / "coordinates")
-        return "reduced the embeddings"
+    def _embed_into(self, target: Path, sources: Sequence[Source], features: Sequence[str]) -> None:
+        wanted = Cluster.connected().settle("evaluation", self.evaluation.resources)
+        given = (sources, self.images.shape, self.encoders, self.classifier, features, self.seed, wanted)
+        print(embed(*given, target))
 
-    def _score(self) -> str:
-        points = read_points(self.results.embeddings / "points", self.evaluation.features or [], self.evaluation.images)
-        coordinates = read_coordinates(self.results.embeddings / "coordinates")
-        clusterings = scores.cluster_all(self.evaluation, points, coordinates, self.images.classes, self.seed)
-        scores.write_clusters(clusterings, points, self.results.embeddings / "clusters")
-        encoder = self.encoder.trial_id if self.encoder else ""
-        rows, doubt = scores.score_all(clusterings, points, encoder, self.seed), ""
+    def _columns(self) -> list[str]:
+        return [*(self.evaluation.features or []), *([self.scored_by] if self.scored else [])]
+
+    def _real(self) -> tuple[Pixels, Labels | None]:
+        """Choose the real images: in random order, and at most as many as are wanted."""
+        images = self.images
+        if self.evaluation.split == "test":
+            rows = test_order(images, self.seed)[: self.evaluation.images]
+            return images.test[rows], None if images.test_labels is None else images.test_labels[rows]
+        parts = [images.train, images.validation, images.test]
+        labels = [images.train_labels, images.validation_labels, images.test_labels]
+        order = np.random.default_rng(self.seed).permutation(images.count)[: self.evaluation.images]
+        known = [part for part in labels if part is not None]
+        return np.concatenate(parts)[order], np.concatenate(known)[order] if len(known) == len(parts) else None
+
+    def _points(self) -> tuple[Origin, list[Origin]]:
+        return read_points(self.results.embeddings / "points")
+
+    def _reduce(self) -> tuple[str, list[str]]:
+        embedded = Embedded.of(*self._points(), self.evaluation)
+        failed = reduce_all(self.evaluation, embedded, self.clustered, self.results.embeddings / "coordinates")
+        return "reduced the embeddings", failed
+
+    def _score(self) -> tuple[str, list[str]]:
+        embedded = Embedded.of(*self._points(), self.evaluation)
+        coordinates, failures = read_coordinates(self.results.embeddings / "coordinates")
+        found = list(spaces(self.evaluation, embedded, self.clustered))
+        points = Map(self.evaluation.fit_on, embedded, coordinates, failures)
+        clusterings, rows, failed = scores.score_all(self.evaluation, found, points, self.images.classes)
+        scores.write_clusters(clusterings, self.results.embeddings / "clusters")
+        doubt = ""
         if self.scored:
-            of_generators, doubt = self._score_generators()
+            of_generators, of_them, doubt = self._score_generators()
             rows += of_generators
+            failed += of_them
         else:
             self.results.classes.unlink(missing_ok=True)
             folder.remove(self.results.embeddings / "nearest")
+        is_supervised = {encoder.trial_id for encoder in self.encoders if encoder.is_supervised}
         for row in rows:
-            if row["encoder"] and self.encoder and self.encoder.is_supervised:
+            if row["encoder"] in is_supervised:
                 row["selection"] = SUPERVISED
         folder.write_csv(self.results.table, scores.COLUMNS, rows)
-        return "\n".join(filter(None, (f"clustered and scored them: {len(rows)} rows", doubt)))
+        return "\n".join(filter(None, (f"clustered and scored them: {len(rows)} rows", doubt))), failed
 
-    def _score_generators(self) -> tuple[list[dict[str, Any]], str]:
+    def _score_generators(self) -> tuple[list[dict[str, Any]], list[str], str]:
         """Score each generator on features, in parallel as Ray tasks; writes what the table has no room for.
 
-        Returns the table's rows, and a warning or nothing.
+        Returns the table's rows, what failed, and a warning or nothing.
         """
         beside = reference(self.images, self.scored_by, self.classifier, self._extract, self.scored, self.seed)
-        path = self.results.embeddings / "points"
-        points = read_points(path, [self.scored_by], self.scored)
         shared = ray.put(beside)
-        tasks, ids = [], []
-        for study, trial_id in generators_of(points):
-            rows = rows_of(points, "fake", trial_id)
-            fake = Features(points.features[self.scored_by], points.logits)[rows]
-            tasks.append(_score_generator.remote(shared, study, trial_id, fake))
-            ids.append(points.ids[rows])
+        origins = [origin.first(len(beside.test)) for origin in self._points()[1]]
+        attempts = attempt_all([partial(self._score_one, shared, len(beside.test), origin) for origin in origins])
         floor = beside.floor()  # here, where the cache is
-        scored: list[Scored] = ray.get(tasks)
-        shown = [read_pixels(path, of_one[one.copies.rows]) for of_one, one in zip(ids, scored, strict=True)]
-        write_nearest(scored, shown, self.images, self.results.embeddings / "nearest")
-        write_classes(beside, scored, self.images, self.results.classes)
-        return table_rows(beside, scored, floor, self.encoder.trial_id if self.encoder else ""), beside.doubt
+        scored = [(origin, one.result) for origin, one in zip(origins, attempts, strict=True) if one.result]
+        shown = [read_pixels(origin, one.copies.rows) for origin, one in scored]
+        made = [one for _, one in scored]
+        write_nearest(made, shown, self.images, self.results.embeddings / "nearest")
+        write_classes(beside, made, self.images, self.results.classes)
+        encoder = self.encoders[0].trial_id if self.encoders else ""
+        rows = table_rows(beside, made, floor, encoder)
+        failed = [(origin, one.error) for origin, one in zip(origins, attempts, strict=True) if one.error]
+        about = {"population": "fake", "features": self.scored_by, "seed": self.seed}
+        rows += [
+            {"study": origin.study, "trial_id": origin.trial_id, **about, "error": error} for origin, error in failed
+        ]
+        return rows, [error for _, error in failed], beside.doubt
+
+    def _score_one(self, beside: ray.ObjectRef, count: int, origin: Origin) -> Scored:
+        if origin.error:
+            raise InputError(f"{origin.trial_id}: {origin.error}")
+        if len(origin.ids) < count:
+            raise InputError(f"{origin.trial_id}: expected {count} images to score, received {len(origin.ids)}")
+        names = [self.scored_by, *(["logits"] if self.scored_by == "classifier" else [])]
+        fakes = [origin.blocks(name).array() for name in names]
+        scored: Scored = ray.get(_score_generator.remote(beside, origin.study, origin.trial_id, *fakes))
+        return scored
 
     def _extract(self, pixels: Pixels) -> Features:
         """Compute features of real images as the points are, by Ray Data."""
         target = self.results.embeddings / "reference"
-        embed(pixels, None, self.encoder, self.classifier, [], [self.scored_by], self.seed, target)
-        points = read_points(target, [self.scored_by])
+        self._embed_into(target, [real_source(pixels, None)], [self.scored_by])
+        real, _ = read_points(target)
+        names = [self.scored_by, *(["logits"] if self.scored_by == "classifier" else [])]
+        found = [real.blocks(name).array() for name in names]
         folder.remove(target)
-        return Features(points.features[self.scored_by], points.logits)
+        return Features(*found)
 
 
 @ray.remote(num_cpus=1)
-def _score_generator(beside: Reference, study: str, trial_id: str, fake: Features) -> Scored:
-    return score(beside, study, trial_id, fake)
+def _score_generator(beside: Reference, study: str, trial_id: str, *fake: NDArray[np.float32]) -> Scored:
+    return score(beside, study, trial_id, Features(*fake))

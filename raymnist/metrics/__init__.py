@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from raymnist.metrics import generators
-from raymnist.metrics.clustering import acc, ami, ari, mixing, nmi, silhouette
+from raymnist.metrics.clustering import acc, ami, ari, mixing, nmi
 from raymnist.metrics.estimate import Estimate
 from raymnist.metrics.frechet_pixels import FrechetPixels
 from raymnist.metrics.generators import Comparison, Features, Memory
+from raymnist.metrics.projection import knn_accuracy, knn_recall, trustworthiness
+from raymnist.metrics.silhouette import silhouette
 
 __all__ = [
     "CLUSTERING_METRICS",
+    "DESCRIPTIONS",
     "GENERATOR_METRICS",
     "METRICS",
+    "PROJECTION_METRICS",
     "TRAINING_METRICS",
     "Comparison",
     "Estimate",
@@ -56,6 +60,17 @@ class ClusteringMetric(Metric):
 
 
 @dataclass(frozen=True)
+class ProjectionMetric(Metric):
+    """A score of a reducer's coordinates.
+
+    needs: what its function is given before the coordinates: the `points` that were reduced, or the `labels`.
+    """
+
+    function: Callable[[Any, Any], float]
+    needs: Literal["points", "labels"]
+
+
+@dataclass(frozen=True)
 class GeneratorMetric(Metric):
     """A score of fakes beside real images.
 
@@ -77,6 +92,22 @@ CLUSTERING_METRICS: dict[str, ClusteringMetric] = {
     "ami": ClusteringMetric("max", "adjusted mutual information of clusters and digits, 0 by chance", ami, "labels"),
     "acc": ClusteringMetric("max", "share of digits in the cluster matched to them, 0 to 1", acc, "labels"),
     "mixing": ClusteringMetric("max", "how far real and fake mix in the clusters, 0 to 1", mixing, "sources"),
+}
+
+PROJECTION_METRICS: dict[str, ProjectionMetric] = {
+    "trustworthiness": ProjectionMetric(
+        "max", "how few strangers are among the nearest in a reduced space, 0 to 1", trustworthiness, "points"
+    ),
+    "knn_recall": ProjectionMetric(
+        "max", "share of the nearest that are kept in a reduced space", knn_recall, "points"
+    ),
+    "knn_accuracy": ProjectionMetric("max", "share of digits that their nearest tell, 0 to 1", knn_accuracy, "labels"),
+}
+
+# What a clustering is, beside its scores.
+DESCRIPTIONS: dict[str, str] = {
+    "clusters": "number of clusters, without noise",
+    "noise_share": "share of images in no cluster",
 }
 
 GENERATOR_METRICS: dict[str, GeneratorMetric] = {
@@ -128,7 +159,7 @@ TRAINING_METRICS: dict[str, Metric] = {
     "val_accuracy_fake": Metric("max", "share of fakes that the discriminator calls fake, at sampled epochs"),
 }
 
-METRICS: dict[str, Metric] = TRAINING_METRICS | GENERATOR_METRICS | CLUSTERING_METRICS
+METRICS: dict[str, Metric] = TRAINING_METRICS | GENERATOR_METRICS | CLUSTERING_METRICS | PROJECTION_METRICS
 
 
 def is_supervised(metric: str) -> bool:

@@ -1,4 +1,8 @@
-"""How good a clustering is: by its own geometry, by the digits' labels, and by how real and fake mix in it."""
+"""How good a clustering is: by the digits' labels, and by how real and fake mix in it.
+
+Clusters are whole numbers [n]. Points with a negative one are noise, in no cluster; they count as one cluster of their
+own, unless a score says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,6 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.metrics.cluster import contingency_matrix
 
 Integers = NDArray[np.integer]
-
-
-def silhouette(points: NDArray[np.floating], clusters: Integers) -> float:
-    """Compute the mean silhouette coefficient of points [n, d], in [-1, 1]; higher is better.
-
-    NaN where it is not defined: with one cluster, or as many clusters as points.
-    Source: Rousseeuw, Silhouettes, 1987.
-    """
-    if not 2 <= len(np.unique(clusters)) < len(clusters):
-        return float("nan")
-    return float(sklearn_metrics.silhouette_score(points, clusters))
 
 
 def ari(labels: Integers, clusters: Integers) -> float:
@@ -41,9 +34,13 @@ def ami(labels: Integers, clusters: Integers) -> float:
 def acc(labels: Integers, clusters: Integers) -> float:
     """Compute the share of points whose cluster is matched to their label by the best one-to-one matching, in [0, 1].
 
-    Source: Xie, Girshick and Farhadi, Unsupervised Deep Embedding for Clustering Analysis, 2016, with Kuhn's matching.
+    Noise is matched to none. Source: Xie, Girshick and Farhadi, Unsupervised Deep Embedding for Clustering Analysis,
+    2016, with Kuhn's matching.
     """
-    table = contingency_matrix(labels, clusters)
+    is_in_one = clusters >= 0
+    if not is_in_one.any():
+        return 0.0
+    table = contingency_matrix(labels[is_in_one], clusters[is_in_one])
     rows, columns = linear_sum_assignment(table, maximize=True)
     return float(table[rows, columns].sum() / len(labels))
 

@@ -66,9 +66,9 @@ class Classify:
         features = network.get_layer("features")(images)
         self.network = keras.Model(images, [features, network.get_layer("logits")(features)])
 
-    def __call__(self, images: Pixels) -> Features:
+    def __call__(self, images: Pixels, batch: int = networks.CHUNK) -> Features:
         """Compute float32 features [n, d] and logits [n, classes] of uint8 images [n, H, W, C]."""
-        return Features(*networks.outputs(self.network, networks.to_unit(images)))
+        return Features(*networks.outputs(self.network, networks.to_unit(images), batch))
 
 
 def cache() -> Path:

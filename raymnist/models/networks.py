@@ -33,9 +33,9 @@ def generate(generator: keras.Model, count: int, seed: int, first_chunk: int = 0
     return to_pixels(apply(generator, noise(count, generator.input_shape[-1], seed, first_chunk)))
 
 
-def encode(encoder: keras.Model, images: Pixels) -> NDArray[np.float32]:
-    """Turn uint8 images [n, H, W, C] into flat codes float32 [n, d]."""
-    codes = apply(encoder, to_unit(images))
+def encode(encoder: keras.Model, images: Pixels, batch: int = CHUNK) -> NDArray[np.float32]:
+    """Turn uint8 images [n, H, W, C] into flat codes float32 [n, d], `batch` of them at a time."""
+    codes = outputs(encoder, to_unit(images), batch)[0]
     return codes.reshape(len(images), -1)
 
 
@@ -49,8 +49,10 @@ def apply(network: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float
     return outputs(network, inputs)[0]
 
 
-def outputs(network: keras.Model, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def outputs(network: keras.Model, inputs: NDArray[np.float32], batch: int = CHUNK) -> list[NDArray[np.float32]]:
     """Send inputs [n, ...], at least one, through a network as after training; returns all outputs, float32 [n, ...].
+
+    batch: inputs of one call.
 
     The network keeps its traced function, as Keras' `predict` does, which traces twice and sets up an input pipeline in
     each call: on a CPU it takes longer, most of all the first time (`benchmarks/networks.py`).
@@ -63,7 +65,7 @@ def outputs(network: keras.Model, inputs: NDArray[np.float32]) -> list[NDArray[n
             input_signature=[tf.TensorSpec([None, *inputs.shape[1:]], tf.float32)],
             autograph=False,
         )
-    made = [network.forward(tf.constant(inputs[start : start + CHUNK])) for start in range(0, len(inputs), CHUNK)]
+    made = [network.forward(tf.constant(inputs[start : start + batch])) for start in range(0, len(inputs), batch)]
     return [np.concatenate(parts).astype(np.float32, copy=False) for parts in zip(*made, strict=True)]
 
 

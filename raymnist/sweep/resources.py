@@ -52,10 +52,11 @@ class Cluster:
         """Look at the cluster that this process is connected to."""
         return cls([node["Resources"] for node in ray.nodes() if node["Alive"]], node_types())
 
-    def settle(self, study: str, resources: Resources) -> Request:
+    def settle(self, where: str, resources: Resources) -> Request:
         """Settle what a study's trials ask for; `gpus: auto` is 1 where a node that can hold a trial has a GPU, else 0.
 
-        Raises InputError if no node can ever hold a trial: neither one that is there, nor one that may be added.
+        where: the key above `resources`, such as `studies.gan`. Raises InputError if no node can ever hold a trial:
+        neither one that is there, nor one that may be added.
         """
         other = {**resources.custom}
         if resources.accelerator:
@@ -67,7 +68,7 @@ class Cluster:
         else:
             wanted = Request(resources.cpus, resources.gpus, other)
         if self.at_once(wanted) == 0 and not self._may_come(wanted):
-            raise InputError(f"studies.{study}.resources{self._what_lacks(wanted)}")
+            raise InputError(f"{where}.resources{self._what_lacks(wanted)}")
         return wanted
 
     def at_once(self, wanted: Request) -> int:

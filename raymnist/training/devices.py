@@ -8,7 +8,10 @@ import subprocess
 
 import tensorflow as tf
 
+from raymnist.models import networks
+
 CONTEXT = 600  # MB of a card that CUDA's context takes in each process, beside TensorFlow's memory
+ON_GPU = 16 * networks.CHUNK  # images: some 400 MB of the widest convolution's output
 
 
 def claim(cpus: float, gpus: float) -> None:
@@ -29,6 +32,11 @@ def claim(cpus: float, gpus: float) -> None:
             tf.config.set_logical_device_configuration(card, [limit])
         else:
             tf.config.experimental.set_memory_growth(card, True)
+
+
+def inference_batch() -> int:
+    """Choose how many images a network is sent at once: what a GPU has room for, or a processor's cache."""
+    return ON_GPU if tf.config.get_visible_devices("GPU") else networks.CHUNK
 
 
 def memory_limit(share: float, total: int) -> int:
