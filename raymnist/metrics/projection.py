@@ -40,7 +40,7 @@ def knn_recall(points: Points, projected: Points) -> float:
 def knn_accuracy(labels: NDArray[np.integer], projected: Points) -> float:
     """Compute the share of points whose 10 nearest others have mostly their label, in [0, 1]; higher is better.
 
-    labels: [n]; where several are as frequent among the 10, the lowest counts. projected: [n, dims]. NaN below 12 points.
+    labels: [n]; of several that are as frequent, the lowest counts. projected: [n, dims]. NaN below 12 points.
     Source: Cover and Hart, Nearest neighbor pattern classification, 1967; as a score of maps in Kobak and Berens, The
     art of using t-SNE for single-cell transcriptomics, 2019.
     """

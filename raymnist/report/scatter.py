@@ -78,17 +78,20 @@ def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
         return
     points, coordinates, clusters = (pd.read_parquet(results.folder.embeddings / part) for part in parts)
     points = points.set_index("id")[["source", "label"]]
+    first_encoders = coordinates.drop_duplicates("features").set_index("features")["encoder"]
     generators = coordinates.loc[coordinates["study"] != "", ["study", "trial_id"]].drop_duplicates()
     pairs = [pair for pair in generators.itertuples(index=False, name=None) if pair[1] not in results.averaged]
     pairs = pairs or [("", "")]
     first_clusterer = clusters["clusterer"].iloc[0]
-    for (features, reducer), placed in coordinates.groupby(["features", "reducer"], sort=False):
+    shown = coordinates["encoder"] == coordinates["features"].map(first_encoders)  # an encoder, not its confirmations
+    for (features, reducer), placed in coordinates[shown].groupby(["features", "reducer"], sort=False):
         for study, trial_id in pairs:
             fit_on = evaluation.fit_on if study else "real"
             of_pair = placed[placed["fit_on"] == fit_on]
             wanted = (of_pair["trial_id"] == trial_id) | ((of_pair["study"] == "") & (fit_on == "real"))
             grouped = clusters[
                 (clusters["features"] == features)
+                & (clusters["encoder"] == first_encoders[features])
                 & (clusters["reducer"] == reducer)
                 & (clusters["clusterer"] == first_clusterer)
                 & (clusters["trial_id"] == trial_id)
