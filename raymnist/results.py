@@ -105,6 +105,17 @@ class Results:
             found |= set(chosen["runs"]) - {chosen["trial_id"]}
         return found
 
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        """List the reducers and clusterers among which `evaluation.choose_by` chose, the chosen one first.
+
+        Columns as in `tables.candidates`. Empty where nothing was to choose.
+        """
+        evaluation = self.experiment.evaluation
+        if evaluation is None or evaluation.choose_by is None or self.table.empty:
+            return pd.DataFrame()
+        return tables.candidates(self.table, evaluation.choose_by)
+
     def pareto_front(self, study: str) -> pd.DataFrame:
         """List the trials of a study with several objectives that no other beats in all, the best by the first ahead.
 
@@ -204,12 +215,18 @@ class Results:
         return lines
 
     def _scores(self, runs: list[str]) -> dict[str, Any]:
+        criterion = self.experiment.evaluation.choose_by if self.experiment.evaluation else None
         said = (tables.scored_on(self.table, run) for run in runs)
-        return {"scored_on": next(filter(None, said), ""), **tables.scores_of(self.table, runs)}
+        return {"scored_on": next(filter(None, said), ""), **tables.scores_of(self.table, runs, criterion)}
 
     def leaderboard_markdown(self) -> str:
-        """Write the leaderboard as a Markdown table."""
-        return tables.markdown(self.experiment.name, self.leaderboard)
+        """Write the leaderboard as a Markdown table, and below it what its clusterings were chosen from."""
+        board = tables.markdown(self.experiment.name, self.leaderboard)
+        if self.candidates.empty:
+            return board
+        criterion = self.experiment.evaluation.choose_by if self.experiment.evaluation else ""
+        title = f"{self.experiment.name}: clusterings of real codes by {criterion}, the chosen one first"
+        return f"{board}\n{tables.markdown(title, self.candidates)}"
 
 
 def _settings(searched: dict[str, Any]) -> str:

@@ -13,17 +13,40 @@ CLUSTERED = ["silhouette", "ari", "nmi", "ami", "acc"]  # of an encoder
 COMPARED = ["fid", "precision", "recall", "mixing"]  # of a generator; the scores of generators have more
 
 
-def scores_of(table: pd.DataFrame, runs: Sequence[str]) -> dict[str, float]:
+def candidates(table: pd.DataFrame, criterion: str) -> pd.DataFrame:
+    """List the reducers and clusterers of real codes, that with the highest criterion first.
+
+    Columns: reducer, clusterer, n (how many runs of the encoder), and the mean of each score over them, with its
+    standard deviation under a name that ends in `_sd`. Labels take no part in the order.
+    """
+    codes = table[(table["population"] == "real") & (table["features"] == "code") & (table["clusterer"] != "")]
+    shown = ["silhouette", "agreement", "clusters", "noise_share", *CLUSTERED[1:]]
+    lines = []
+    for (reducer, clusterer), rows in codes.groupby(["reducer", "clusterer"], sort=False):
+        line = {"reducer": reducer, "clusterer": clusterer, "n": rows.loc[rows["encoder"] != "", "encoder"].nunique()}
+        for name in shown:
+            values = rows.loc[rows["metric"] == name, "value"]
+            line |= {name: values.mean(), f"{name}_sd": values.std(ddof=1)} if len(values) else {}
+        lines.append(line)
+    found = pd.DataFrame(lines).dropna(axis="columns", how="all")
+    return found.sort_values(criterion, ascending=False, ignore_index=True) if criterion in found else found
+
+
+def scores_of(table: pd.DataFrame, runs: Sequence[str], criterion: str | None = None) -> dict[str, float]:
     """Find the leaderboard's scores of an encoder's codes of the real images, or of a generator's fakes.
 
     runs: the trials of one configuration; of several that are scored the mean is given, and under a name that ends in
-    `_sd` the standard deviation of a single one.
+    `_sd` the standard deviation of a single one. criterion: what chooses among reducers and clusterers; the first ones
+    without.
     """
     if table.empty:
         return {}
+    chosen = candidates(table, criterion).iloc[0] if criterion and set(runs) & set(table["encoder"]) else None
     found = []
     for trial_id in runs:
         encodes = (table["encoder"] == trial_id) & (table["clusterer"] != "")
+        if chosen is not None:
+            encodes &= (table["reducer"] == chosen["reducer"]) & (table["clusterer"] == chosen["clusterer"])
         real = table[encodes & (table["population"] == "real")]
         fake = table[(table["trial_id"] == trial_id) & table["population"].isin(["fake", "both"]) & _headline(table)]
         found.append(_first(real, CLUSTERED) | _first(fake, COMPARED))

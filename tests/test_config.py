@@ -4,6 +4,7 @@ import pytest
 from raymnist import experiment_file, pipeline
 from raymnist.config import Experiment
 from raymnist.errors import InputError
+from raymnist.evaluation import clusterers, reducers
 from raymnist.sweep.objective import Scored
 from raymnist.sweep.outcome import Outcome
 from raymnist.sweep.plan import Plan
@@ -186,16 +187,29 @@ def test_experiments_are_frozen(tmp_path):
         ),
         ({"studies.gan.resources.cpus": 0}, "studies.gan.resources.cpus: expected greater than 0"),
         ({"evaluation.reducers": ["lda"]}, "unknown reducer 'lda'; choose from none, pca, tsne, umap"),
-        ({"evaluation.clusterers": ["dbscan"]}, "unknown clusterer 'dbscan'; choose from kmeans"),
+        ({"evaluation.clusterers": ["dbscan"]}, "unknown clusterer 'dbscan'; choose from gmm, hdbscan, kmeans"),
+        ({"evaluation.clusterers": [{"kmeans": {"clusters": [9, 3]}}]}, "expected the fewest before the most"),
+        ({"evaluation.clusterers": [{"kmeans": {"clusters": 1}}]}, "evaluation.clusterers.kmeans.clusters: expected"),
+        ({"evaluation.clusterers": [{"hdbscan": {"min_size": 1}}]}, "evaluation.clusterers.hdbscan.min_size: expected"),
+        (
+            {"evaluation.clusterers": ["gmm", {"gmm": 5}]},
+            "expected different names in the table, received gmm, gmm; each",
+        ),
+        ({"evaluation.reducers": [["none", "umap"]]}, "none: expected alone, received it among 2 reducers"),
+        ({"evaluation.reducers": [{"none": 3}]}, "evaluation.reducers.none: expected no options, received 3"),
+        ({"evaluation.reducers": [[]]}, "evaluation.reducers.0.parts: expected"),
+        ({"evaluation.resources.gpus": 2}, "several GPUs train several trials"),
+        ({"evaluation.choose_by": "ari"}, "evaluation.choose_by: expected 'silhouette' or 'agreement', received 'ari'"),
         ({"evaluation.reducers": [{"pca": {"dim": 3}}]}, "evaluation.reducers.pca: unknown key 'dim'"),
         ({"evaluation.reducers": [{"umap": {"min_dist": 2}}]}, "evaluation.reducers.umap.min_dist: expected less"),
         ({"evaluation.reducers": ["pca", {"pca": {"dims": 3}}]}, "expected different names in the table"),
         ({"evaluation.reducers": []}, "evaluation.reducers: "),
         ({"evaluation.encoder": "gan"}, "unknown autoencoder study 'gan'"),
-        ({"evaluation.generators": ["wgan"]}, "unknown generator study 'wgan'; choose from a path to a .keras or .h5"),
+        ({"evaluation.generators": ["wgan"]}, "unknown generator study 'wgan'; choose from gan, the path of a"),
         (
             {"evaluation.generators": ["wgan.h5"]},
-            "evaluation.generators: wgan.h5: expected a file .keras or .h5 or .hdf5, found none",
+            "evaluation.generators: wgan.h5: expected a file .keras, .h5, .hdf5, or images in .npz or .parquet files, "
+            "found none",
         ),
         ({"evaluation.generators": [{"name": "a.h5", "output_range": [1, 0]}]}, "expected the lower value first"),
         ({"evaluation.generators": [{"name": "gan", "output_range": [0, 1]}]}, "output_range: belongs to a saved file"),
@@ -326,15 +340,43 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path):
 
 
 def test_parts_are_read_in_each_form():
-    forms = ["pca", {"pca": {"dims": 3}}, {"name": "pca", "dims": 3}]
+    forms = ["pca", {"pca": {"dims": 3}}, {"name": "pca", "dims": 3}, {"pca": 3}]
     experiment = Experiment.model_validate(
         {"name": "a", "studies": {"g": {"model": "conv_gan"}}, "evaluation": {"reducers": forms}}
     )
-    assert [(part.name, part.options) for part in experiment.evaluation.reducers] == [
+    assert [(part.name, part.options) for (part,) in (chain.parts for chain in experiment.evaluation.reducers)] == [
         ("pca", {}),
         ("pca", {"dims": 3}),
         ("pca", {"dims": 3}),
+        ("pca", 3),
     ]
+
+
+def test_chains_and_labels_are_read_and_written_as_they_were_meant(tmp_path):
+    text = """
+name: a
+studies: {e: {model: conv_autoencoder}}
+evaluation:
+  reducers: [none, [pca: 50, umap: {neighbors: 30}], {umap: {dims: 3, label: deep}}]
+  clusterers: [{kmeans: [5, 15]}, {hdbscan: {min_size: 50, label: fine}}, hdbscan]
+"""
+    (tmp_path / "a.yaml").write_text(text)
+    experiment, _ = pipeline.prepare(tmp_path / "a.yaml")
+    evaluation = experiment.evaluation
+    assert [reducers.label(chain) for chain in evaluation.reducers] == ["none", "pca50-umap2", "deep"]
+    assert evaluation.reducers[1].parts[1].options["neighbors"] == 30
+    assert [clusterers.label(part) for part in evaluation.clusterers] == ["kmeans", "fine", "hdbscan"]
+    assert evaluation.clusterers[0].options["clusters"] == [5, 15]
+    (tmp_path / "again.yaml").write_text(experiment.to_yaml())
+    assert pipeline.prepare(tmp_path / "again.yaml")[0] == experiment
+
+
+def test_unreduced_features_are_always_among_the_spaces_of_generators(tmp_path):
+    """The leaderboard's mixing is measured there."""
+    for model, expected in (("dense_gan", ["none", "pca3"]), ("conv_autoencoder", ["pca3"])):
+        (tmp_path / "a.yaml").write_text(f"name: a\nstudies: {{s: {{model: {model}}}}}\nevaluation: {{reducers: [pca]}}\n")
+        experiment, _ = pipeline.prepare(tmp_path / "a.yaml")
+        assert [reducers.label(chain) for chain in experiment.evaluation.reducers] == expected
 
 
 def test_files_are_looked_for_from_the_working_directory_then_beside_the_experiment(tmp_path, monkeypatch):

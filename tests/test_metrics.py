@@ -3,10 +3,13 @@ import pytest
 from scipy import linalg
 from scipy.spatial.distance import cdist
 from sklearn import metrics
+from sklearn.neighbors import NearestNeighbors
 
 from raymnist.metrics import CLUSTERING_METRICS, METRICS, FrechetPixels
-from raymnist.metrics.clustering import acc, ami, ari, mixing, nmi, silhouette
+from raymnist.metrics.clustering import acc, ami, ari, mixing, nmi
 from raymnist.metrics.frechet import frechet_distance, moments
+from raymnist.metrics.projection import knn_accuracy, knn_recall, trustworthiness
+from raymnist.metrics.silhouette import silhouette
 
 DIGITS = np.repeat(np.arange(10), 50)
 
@@ -147,3 +150,46 @@ def test_frechet_pixels_projects_on_scikit_learns_components(digits):
     reference = moments(pca.transform(digits.validation.reshape(len(digits.validation), -1) / 255))
     fakes = pca.transform(digits.test.reshape(len(digits.test), -1) / 255)
     assert ours(digits.test) == pytest.approx(frechet_distance(*moments(fakes), *reference), rel=1e-6)
+
+
+def test_noise_is_wrong_in_acc_and_a_cluster_of_its_own_elsewhere():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    clusters = np.array([0, 0, -1, 1, 1, -1])
+    assert acc(labels, clusters) == pytest.approx(4 / 6)
+    assert ari(labels, clusters) == pytest.approx(ari(labels, np.array([0, 0, 2, 1, 1, 2])))
+    assert acc(labels, np.full(6, -1)) == 0
+
+
+def test_silhouette_equals_scikit_learns_for_points_close_together_and_far_from_zero(rng):
+    """As UMAP lays them out; float32 products would lose the distances within clusters."""
+    points = (100 + 50 * rng.normal(size=(5, 2))[rng.integers(0, 5, 1500)] + rng.normal(size=(1500, 2)) / 1e4).astype(
+        np.float32
+    )
+    clusters = rng.integers(0, 5, 1500)
+    assert silhouette(points, clusters) == pytest.approx(metrics.silhouette_score(points.astype(float), clusters))
+
+
+def test_knn_accuracy_and_recall_equal_scikit_learns_neighbours(rng):
+    points, labels = rng.normal(size=(300, 5)) + np.arange(300)[:, None] % 3, np.arange(300) % 3
+    projected = points[:, :2]
+    before, after = (NearestNeighbors(n_neighbors=10).fit(side).kneighbors()[1] for side in (points, projected))
+    shared = [len(set(a) & set(b)) / 10 for a, b in zip(before, after, strict=True)]
+    assert knn_recall(points, projected) == pytest.approx(np.mean(shared))
+    votes = [np.bincount(labels[row], minlength=3).argmax() for row in after]
+    assert knn_accuracy(labels, projected) == pytest.approx(np.mean(votes == labels))
+
+
+@pytest.mark.parametrize("score", [trustworthiness, knn_recall])
+def test_a_projection_is_faithful_where_it_keeps_the_neighbours(score, rng):
+    points = rng.normal(size=(200, 6))
+    assert score(points, points * 3 + 1) == pytest.approx(1)
+    assert score(points, points[:, :3]) > score(points, points[:, :1]) > score(points, rng.normal(size=(200, 2)))
+    assert np.isnan(score(points[:8], points[:8]))
+
+
+def test_trustworthiness_equals_its_definition(rng):
+    points, projected = rng.normal(size=(60, 4)), rng.normal(size=(60, 2))
+    ranks = np.argsort(np.argsort(cdist(points, points), 1), 1)
+    near = NearestNeighbors(n_neighbors=10).fit(projected).kneighbors()[1]
+    strangers = sum(max(0, ranks[i, j] - 10) for i in range(60) for j in near[i])
+    assert trustworthiness(points, projected) == pytest.approx(1 - 2 / (60 * 10 * (2 * 60 - 3 * 10 - 1)) * strangers)

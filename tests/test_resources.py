@@ -38,7 +38,7 @@ TYPED = {"CPU": 8, "GPU": 2, "accelerator_type:A100": 1, "licence": 3}
 )
 def test_requests_are_fitted_to_each_node(asked, nodes, settled, at_once):
     cluster = Cluster(nodes)
-    assert cluster.settle("gan", asked) == settled
+    assert cluster.settle("studies.gan", asked) == settled
     assert cluster.at_once(settled) == at_once
     assert cluster.warning("gan", settled) is None
 
@@ -56,24 +56,24 @@ def test_requests_are_fitted_to_each_node(asked, nodes, settled, at_once):
 )
 def test_a_request_that_no_node_can_hold_is_refused(asked, nodes, line):
     with pytest.raises(InputError, match=line):
-        Cluster(nodes).settle("gan", asked)
+        Cluster(nodes).settle("studies.gan", asked)
 
 
 def test_an_autoscaler_turns_a_refusal_into_a_warning_where_it_may_bring_the_node():
     types = [{"CPU": 4}, {"CPU": 8, "GPU": 1, "accelerator_type:A100": 1}]
     cluster = Cluster([SMALL], types)
-    wanted = cluster.settle("gan", Resources(cpus=8))
+    wanted = cluster.settle("studies.gan", Resources(cpus=8))
     assert wanted == Request(8, 1)  # auto: such a node has a GPU
     assert cluster.at_once(wanted) == 0
     assert cluster.warning("gan", wanted) == (
         "studies.gan.resources: no node holds 8 CPU and 1 GPU now; trials wait for one that the autoscaler will add"
     )
     with pytest.raises(InputError, match=r"gan\.resources\.cpus: expected at most 8, .* received 9"):
-        cluster.settle("gan", Resources(cpus=9))
+        cluster.settle("studies.gan", Resources(cpus=9))
     unknown = Cluster([SMALL], [{}])
-    assert "may, or may not, add" in unknown.warning("gan", unknown.settle("gan", Resources(cpus=9)))
+    assert "may, or may not, add" in unknown.warning("gan", unknown.settle("studies.gan", Resources(cpus=9)))
     with pytest.raises(InputError, match="expected at most 2"):
-        Cluster([SMALL], []).settle("gan", Resources(cpus=9))
+        Cluster([SMALL], []).settle("studies.gan", Resources(cpus=9))
 
 
 def test_four_half_gpu_trials_run_two_to_a_gpu(ray_session, digits, tmp_path):

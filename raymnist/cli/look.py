@@ -62,13 +62,13 @@ def list_parts(
     from raymnist.datasets import DATASETS
     from raymnist.evaluation.clusterers import CLUSTERERS
     from raymnist.evaluation.reducers import REDUCERS
-    from raymnist.metrics import METRICS
+    from raymnist.metrics import DESCRIPTIONS, METRICS
     from raymnist.models import MODELS
 
     parts: dict[str, dict[str, str]] = {
         "models": {name: _first_line(model) for name, model in MODELS.items()},
         "datasets": {name: _first_line(load) for name, load in DATASETS.items()},
-        "metrics": {name: f"{metric.text} ({metric.direction})" for name, metric in METRICS.items()},
+        "metrics": {name: f"{metric.text} ({metric.direction})" for name, metric in METRICS.items()} | DESCRIPTIONS,
         "reducers": {name: reducer.text for name, reducer in REDUCERS.items()},
         "clusterers": {name: clusterer.text for name, clusterer in CLUSTERERS.items()},
         "experiments": {
@@ -86,12 +86,14 @@ def list_parts(
 
 
 def print_leaderboard(results: Iterable[Results]) -> None:
-    """Print the leaderboards as one table, and where the reports are."""
+    """Print what was chosen from, the leaderboards as one table, and where the reports are."""
     import pandas as pd
 
     from raymnist.tables import with_spread
 
     results = list(results)
+    for one in results:
+        print_candidates(one)
     board = pd.concat([one.leaderboard.assign(experiment=one.experiment.name) for one in results], ignore_index=True)
     board["scored_on"] = board["scored_on"].fillna("") if "scored_on" in board else ""
     lines = [
@@ -116,6 +118,16 @@ def print_leaderboard(results: Iterable[Results]) -> None:
             typer.echo(f"{one.experiment.name}: {one.manifest['status']}; `raymnist run` goes on with it")
         if one.folder.report.is_file():
             typer.echo(f"report: {one.folder.report}")
+
+
+def print_candidates(results: Results) -> None:
+    """Print the reducers and clusterers among which a criterion without labels chose, if it had to."""
+    from raymnist.tables import with_spread
+
+    if len(results.candidates):
+        criterion = results.experiment.evaluation.choose_by if results.experiment.evaluation else ""
+        title = f"{results.experiment.name}: clusterings of real codes by {criterion}, the chosen one first"
+        print_frame(title, with_spread(results.candidates.round(4)))
 
 
 def _objective(line: dict[Any, Any]) -> list[str]:

@@ -129,6 +129,7 @@ class Evaluation(Settings):
     split: the real images: the test images, or all there are.
     images: at most so many of them are clustered. fakes: so many of each generator; `None` for as many as real ones.
     scored_images: at most so many of both take part in the scores of generators; `None` for no scores.
+    choose_by: what tells which reducer and clusterer of real codes stand on the leaderboard; `None` for the first.
     features: what is clustered. fit_on: whether a reducer is fitted on the real images or on real and fake ones.
     reproducible: whether maps are the same each time; without, t-SNE and UMAP use all cores.
     resources: what one process that embeds occupies.
@@ -143,6 +144,7 @@ class Evaluation(Settings):
     features: list[Literal["code", "pixels", "classifier"]] | None = Field(None, min_length=1)
     reducers: list[Chain] = Field([Chain(parts=[Part(name=name)]) for name in ("none", "pca", "umap")], min_length=1)
     clusterers: list[Part] = Field([Part(name="kmeans")], min_length=1)
+    choose_by: Literal["silhouette", "agreement"] | None = None
     fit_on: Literal["real", "both"] = "real"
     reproducible: bool = True
     resources: Resources = Resources()

@@ -122,7 +122,7 @@ class _Reduction:
 def _write_block(
     block: NDArray[np.float32], target: Path, name: str, named: Coordinates, ids: NDArray[np.int64]
 ) -> None:
-    constant = {key: pa.array([value] * len(ids)).dictionary_encode() for key, value in asdict(named).items()}
+    constant = {key: pa.array([value] * len(ids)) for key, value in asdict(named).items()}
     xyz = pa.array(list(block), pa.list_(pa.float32()))  # as wide as the reducer has dimensions
     pq.write_table(pa.table({"id": ids, **constant, "xyz": xyz}), target / f"{name}-{ids[0]:09d}.parquet")
 

@@ -152,9 +152,12 @@ def check_generators(generators: Sequence[Network], shape: tuple[int, int, int])
 
     Raises InputError for the first that cannot be used.
     """
-    for generator in generators:
-        if generator.is_images and not sum(lengths_of(image_files(Path(generator.path)), shape)):
-            raise InputError(f"evaluation.generators: {generator.path}: expected images, received none")
+    for images in (generator for generator in generators if generator.is_images):
+        try:
+            if not sum(lengths_of(image_files(Path(images.path)), shape)):
+                raise InputError(f"{images.path}: expected images, received none")
+        except InputError as error:
+            raise InputError(f"evaluation.generators: {error}") from None
     networks_ = [generator for generator in generators if not generator.is_images]
     for problem in ray.get([_problem_with.remote(generator, shape) for generator in networks_]):
         if problem:

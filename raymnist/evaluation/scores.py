@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from raymnist.evaluation.blocks import on_worker
 from raymnist.evaluation.silhouettes import silhouette
 from raymnist.evaluation.spaces import Map, Space
 from raymnist.metrics import CLUSTERING_METRICS, PROJECTION_METRICS, Estimate
+from raymnist.metrics.clustering import ari
 
 COLUMNS = (
     "study", "trial_id", "encoder", "population", "features", "reducer", "clusterer", "metric", "value", "ci_low",
@@ -69,7 +71,26 @@ def score_all(
             rows.append(_failure(space, None, scored.error))
             errors.append(scored.error)
     clusterings = [one.result for one in of_clusterers if one.result]
+    rows += _agreements(clusterings)
     return clusterings, rows, list(dict.fromkeys(filter(None, errors)))
+
+
+def _agreements(clusterings: Sequence[Clustering]) -> list[Row]:
+    """Compare the clusters of real images by runs of one configuration with different seeds, which needs no labels.
+
+    Source: Ben-Hur, Elisseeff and Guyon, A stability based method for discovering structure in clustered data, 2002.
+    """
+    groups: dict[tuple[str, str], list[Clustering]] = {}
+    for one in clusterings:
+        if one.space.population == "real" and one.space.column.features == "code":
+            groups.setdefault((one.space.reducer, one.clusterer), []).append(one)
+    rows = []
+    for runs in groups.values():
+        pairs = [ari(one.clusters, other.clusters) for one, other in itertools.combinations(runs, 2)]
+        if pairs:
+            about = _about(runs[0].space, runs[0].clusterer) | {"encoder": "", "metric": "agreement"}
+            rows.append(about | {"value": float(np.mean(pairs))})
+    return rows
 
 
 def _failure(space: Space, part: Part | None, error: str) -> Row:
@@ -164,6 +185,6 @@ def write_clusters(clusterings: Sequence[Clustering], target: Path) -> None:
             about = _about(one.space, one.clusterer)
             text = ("study", "trial_id", "encoder", "population", "features", "reducer", "clusterer")
             count = len(one.clusters)
-            columns = {name: pa.array([about[name]] * count).dictionary_encode() for name in text}
+            columns = {name: pa.array([about[name]] * count) for name in text}
             table = pa.table({"id": one.space.ids, **columns, "cluster": one.clusters})
             pq.write_table(table, draft / f"{number:03d}.parquet")

@@ -108,6 +108,7 @@ PROJECTION_METRICS: dict[str, ProjectionMetric] = {
 DESCRIPTIONS: dict[str, str] = {
     "clusters": "number of clusters, without noise",
     "noise_share": "share of images in no cluster",
+    "agreement": "adjusted Rand index of the clusters of an encoder's confirmations with each other, a mean over pairs",
 }
 
 GENERATOR_METRICS: dict[str, GeneratorMetric] = {

@@ -34,6 +34,7 @@ def write(results: Results) -> Path:
         experiment=results.experiment,
         manifest=results.manifest,
         leaderboard=with_spread(results.leaderboard),
+        candidates=with_spread(results.candidates),
         trials=results.trials,
         table=results.table,
         scores=score_table(_of_shown(results)) if len(results.table) else results.table,

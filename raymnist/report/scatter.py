@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from raymnist.results import Results
 
 TEN = colormaps["tab10"]
+SHOWN = 10_000  # images of each origin at most; more would only cover each other
 REAL, FAKE = "#0072b2", "#d55e00"  # Okabe and Ito's blue and vermilion, told apart by everyone
 
 
@@ -76,9 +77,13 @@ def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
     parts = ("points", "coordinates", "clusters")
     if evaluation is None or not all(any((results.folder.embeddings / part).glob("*.parquet")) for part in parts):
         return
-    points, coordinates, clusters = (pd.read_parquet(results.folder.embeddings / part) for part in parts)
+    places = [results.folder.embeddings / part for part in parts]
+    points = pd.read_parquet(places[0], columns=["id", "source", "trial_id", "label"])
+    chosen = points.groupby("trial_id", sort=False).head(SHOWN)["id"]  # in random order as they are
+    coordinates, clusters = (pd.read_parquet(place, filters=[("id", "in", set(chosen))]) for place in places[1:])
     points = points.set_index("id")[["source", "label"]]
-    first_encoders = coordinates.drop_duplicates("features").set_index("features")["encoder"]
+    firsts = coordinates.drop_duplicates("features")
+    first_encoders = dict(zip(firsts["features"], firsts["encoder"], strict=True))
     generators = coordinates.loc[coordinates["study"] != "", ["study", "trial_id"]].drop_duplicates()
     pairs = [pair for pair in generators.itertuples(index=False, name=None) if pair[1] not in results.averaged]
     pairs = pairs or [("", "")]
@@ -91,7 +96,7 @@ def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
             wanted = (of_pair["trial_id"] == trial_id) | ((of_pair["study"] == "") & (fit_on == "real"))
             grouped = clusters[
                 (clusters["features"] == features)
-                & (clusters["encoder"] == first_encoders[features])
+                & (clusters["encoder"] == first_encoders[str(features)])
                 & (clusters["reducer"] == reducer)
                 & (clusters["clusterer"] == first_clusterer)
                 & (clusters["trial_id"] == trial_id)

@@ -1,0 +1,53 @@
+"""The evaluation on several nodes, which run in one process tree."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+import raymnist
+
+EVALUATION = """
+import sys
+from ray.cluster_utils import Cluster
+import raymnist
+
+nodes = int(sys.argv[2])
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1 if nodes > 1 else 2, "include_dashboard": False})
+for _ in range(nodes - 1):
+    cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+try:
+    results = raymnist.run(sys.argv[1], SETS, results=sys.argv[3], address=cluster.address)
+    assert results.manifest["status"] == "complete"
+finally:
+    cluster.shutdown()
+"""
+SETS = {
+    "evaluation.fakes": 1500,
+    "evaluation.scored_images": 300,
+    "evaluation.images": 300,
+    "evaluation.reducers": ["none", [{"pca": 4}, {"pca": 3}], "umap", {"tsne": {"sample": 200}}],
+    "evaluation.clusterers": ["kmeans", {"gmm": [2, 4]}, {"hdbscan": 20}],
+}
+
+
+@pytest.mark.long
+def test_three_nodes_come_to_the_table_of_one(tiny_run, tiny_file, tmp_path):
+    tables = {}
+    for nodes in (1, 3):
+        place = tmp_path / f"on-{nodes}"
+        shutil.copytree(tiny_run.folder.path, place / "tiny")  # the trials are those of one training
+        (place / "run.py").write_text(EVALUATION.replace("SETS", repr(SETS)))
+        words = [sys.executable, place / "run.py", tiny_file, str(nodes), place]
+        finished = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        results = raymnist.open(place / "tiny")
+        tables[nodes] = results.table
+        used = [int(count) for count in re.findall(r"; (\d+) nodes used", results.folder.log.read_text())]
+        assert max(used) == min(nodes, 2), used  # two actors, as one CPU stays free
+    pd.testing.assert_frame_equal(tables[1], tables[3], rtol=1e-6)
+    assert {"silhouette", "mixing", "ari", "noise_share", "trustworthiness", "fid"} <= set(tables[3]["metric"])
