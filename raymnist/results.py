@@ -236,24 +236,8 @@ def _settings(searched: dict[str, Any]) -> str:
 def _read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file() or not path.read_text(encoding="utf-8").strip():
         return pd.DataFrame()
-    text = dict.fromkeys(
-        (
-            "study",
-            "trial_id",
-            "confirms",
-            "pareto_front",
-            "encoder",
-            "features",
-            "reducer",
-            "clusterer",
-            "metric",
-            "classifier",
-            "selection",
-            "error",
-            "hostname",
-            "cuda_visible_devices",
-        ),
-        str,
-    )
+    names = ("study", "trial_id", "confirms", "pareto_front", "encoder", "features", "reducer", "clusterer", "metric",
+             "classifier", "selection", "error", "hostname", "cuda_visible_devices")  # fmt: skip
+    text = dict.fromkeys(names, str)
     frame = pd.read_csv(path, dtype=text, na_values=[""], keep_default_na=False)
     return frame.fillna(dict.fromkeys(set(text) & set(frame.columns), ""))

@@ -374,7 +374,8 @@ evaluation:
 def test_unreduced_features_are_always_among_the_spaces_of_generators(tmp_path):
     """The leaderboard's mixing is measured there."""
     for model, expected in (("dense_gan", ["none", "pca3"]), ("conv_autoencoder", ["pca3"])):
-        (tmp_path / "a.yaml").write_text(f"name: a\nstudies: {{s: {{model: {model}}}}}\nevaluation: {{reducers: [pca]}}\n")
+        text = f"name: a\nstudies: {{s: {{model: {model}}}}}\nevaluation: {{reducers: [pca]}}\n"
+        (tmp_path / "a.yaml").write_text(text)
         experiment, _ = pipeline.prepare(tmp_path / "a.yaml")
         assert [reducers.label(chain) for chain in experiment.evaluation.reducers] == expected
 

@@ -3,7 +3,9 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn import metrics
 
 import raymnist
 from raymnist import datasets, experiment_file
@@ -97,8 +99,8 @@ evaluation: {{features: [code, pixels], reducers: [none, pca], fit_on: both}}
     assert results.table["n_images"].max() == 120
 
 
-# By the demo, the README's test (real_vs_fake_small, which has the parts of real_vs_fake) and the notebook's.
-RUN_ELSEWHERE = {"quickstart", "real_vs_fake_small", "real_vs_fake", "clustering"}
+# By the demo, the README's test (real_vs_fake_small, which has the parts of real_vs_fake), the notebook's, and below.
+RUN_ELSEWHERE = {"quickstart", "real_vs_fake_small", "real_vs_fake", "clustering", "clustering_best"}
 
 
 @pytest.mark.parametrize("name", sorted(set(experiment_file.bundled()) - RUN_ELSEWHERE))
@@ -174,3 +176,50 @@ def test_a_classifier_is_kept_for_its_data_set_again_where_it_is_gone(ray_sessio
         kept = features.find(datasets.load(Dataset(name=str(tmp_path / "d.npz"))))
         assert kept.data == (results.best("classifier").path / "model.keras").read_bytes()
         shutil.rmtree(tmp_path / "cache")
+
+
+def test_clusterings_are_chosen_without_labels_among_those_of_all_confirmations(ray_session, tmp_path, capsys):
+    short = {
+        "dataset": {"name": "digits", "limit": 200},
+        "studies.autoencoder.train": {"epochs": 2, "batch_size": 32},
+        "studies.autoencoder.confirm": {"seeds": 2},
+        "evaluation.images": 300,
+        "evaluation.reducers": [{"pca": 2}, {"pca": 4}],
+        "evaluation.clusterers": ["kmeans", {"hdbscan": 5}],
+    }
+    results = raymnist.run("clustering_best", short, results=tmp_path)
+    assert results.manifest["status"] == "complete"
+    table = results.table
+    assert (table["n_images"] == 300).sum() > 0  # of 200 to train and validate, and 360 to test
+    clustered = table[(table["clusterer"] != "") & (table["encoder"] != "")]
+    assert set(clustered["encoder"]) == {"autoencoder-00-s1", "autoencoder-00-s2"}
+    assert clustered.groupby("encoder")["seed"].unique().map(list).to_list() in ([[0], [1]], [[1], [0]])
+    points = pd.read_parquet(results.folder.embeddings / "points")
+    first, second = (np.stack(points[name].to_list()) for name in points if name.startswith("code"))
+    assert np.abs(first - second).max() > 0.1
+    clusters = pd.read_parquet(results.folder.embeddings / "clusters")
+
+    def score(runs, metric):
+        return runs.loc[runs["metric"] == metric, "value"]
+
+    found = results.candidates.set_index(["reducer", "clusterer"])
+    assert len(found) == 4
+    for (reducer, clusterer), line in found.iterrows():
+        rows = table[(table["reducer"] == reducer) & (table["clusterer"] == clusterer)]
+        one, other = (
+            of_run.sort_values("id")["cluster"]
+            for _, of_run in clusters[(clusters["reducer"] == reducer) & (clusters["clusterer"] == clusterer)].groupby(
+                "encoder"
+            )
+        )
+        assert line["agreement"] == pytest.approx(metrics.adjusted_rand_score(one, other))
+        assert score(rows, "agreement").item() == pytest.approx(line["agreement"])
+        assert line["ari"] == pytest.approx(score(rows, "ari").mean())
+        assert line["ari_sd"] == pytest.approx(score(rows, "ari").std(ddof=1))
+        assert line["n"] == 2
+    assert found["agreement"].is_monotonic_decreasing
+    assert results.leaderboard["ari"].item() == pytest.approx(found["ari"].iloc[0])
+    assert results.leaderboard["ari_sd"].item() == pytest.approx(found["ari_sd"].iloc[0])
+    show([results.folder.path])
+    assert "clusterings of real codes by agreement, the chosen one first" in " ".join(capsys.readouterr().out.split())
+    assert "the chosen one first" in results.folder.leaderboard.read_text()

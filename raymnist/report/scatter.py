@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from raymnist.results import Results
 
 TEN = colormaps["tab10"]
+NOISE = (0.6, 0.6, 0.6, 1.0)
 SHOWN = 10_000  # images of each origin at most; more would only cover each other
 REAL, FAKE = "#0072b2", "#d55e00"  # Okabe and Ito's blue and vermilion, told apart by everyone
 
@@ -33,8 +34,9 @@ def reduced_maps(results: Results) -> Iterator[tuple[str, str, Figure]]:
                 digits,
                 {f"{int(label)}": TEN(int(label) % 10) for label in sorted(labelled["label"].unique())},
             )
-        _scatter(clusters, points, [TEN(int(cluster) % 10) for cluster in points["cluster"]])
-        clusters.set_title("all images by cluster")
+        _scatter(clusters, points, [_colour(cluster) for cluster in points["cluster"]])
+        noise = "" if (points["cluster"] >= 0).all() else " (grey: in none)"
+        clusters.set_title(f"all images by cluster{noise}")
         _scatter(sources, points, [REAL if is_real else FAKE for is_real in real])
         sources.set_title("real and fake" if (~real).any() else "real")
         _legend(sources, {"real": REAL, "fake": FAKE} if (~real).any() else {"real": REAL})
@@ -53,7 +55,7 @@ def scatter_3d(results: Results) -> Iterator[tuple[str, str, Figure]]:
         for is_real, marker, label in ((True, "o", "real"), (False, "^", "fake")):
             chosen = (points["source"] == "real") == is_real
             if chosen.any():
-                colours = [TEN(int(cluster) % 10) for cluster in points.loc[chosen, "cluster"]]
+                colours = [_colour(cluster) for cluster in points.loc[chosen, "cluster"]]
                 axes.scatter(
                     *xyz[chosen, :3].T,
                     c=colours,
@@ -105,6 +107,11 @@ def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
             joined = of_pair[wanted].set_index("id")[["xyz"]].join(points).join(grouped.set_index("id")["cluster"])
             title = f"{reducer} of {features}, {f'real and {trial_id}' if study else 'real'}, fitted on {fit_on}"
             yield "_".join(part for part in (str(features), str(reducer), trial_id) if part), title, joined
+
+
+def _colour(cluster: Any) -> Any:
+    """Choose a cluster's colour; that of noise, and of images whose clustering failed, is grey."""
+    return NOISE if pd.isna(cluster) or cluster < 0 else TEN(int(cluster) % 10)
 
 
 def _scatter(axes: Any, points: pd.DataFrame, colours: list[Any]) -> None:
