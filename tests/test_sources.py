@@ -94,8 +94,8 @@ def test_parquet_without_pixels_is_refused(tmp_path):
         sources.lengths_of([tmp_path / "w.parquet"], SHAPE)
 
 
-def a_generator(path, limit=np.inf):
-    """Save a generator whose images are not numbers where the first number of the noise is beyond a limit."""
+def a_generator(path, column=0, limit=np.inf):
+    """Save a generator whose images are not numbers where a number of the noise is beyond a limit."""
     keras.utils.set_random_seed(1)
     noise = keras.Input((4,))
     first = keras.layers.Dense(1, use_bias=False)
@@ -104,17 +104,19 @@ def a_generator(path, limit=np.inf):
     broken = keras.layers.Subtract()([infinite, infinite])  # 0, or infinity less infinity
     pixels = keras.layers.Add()([keras.layers.Dense(784)(noise), broken])
     network = keras.Model(noise, keras.layers.Reshape(SHAPE)(keras.layers.Activation("sigmoid")(pixels)))
-    first.set_weights([np.array([[1.0], [0], [0], [0]])])
+    first.set_weights([np.eye(4)[:, [column]]])
     network.save(path)
     return path
 
 
 def test_a_generator_that_fails_in_the_middle_has_its_failure_in_the_table(ray_session, tmp_path, command):
     """Its first chunk is sound; the rest of the table is written, and once it is mended all of it."""
-    noise = networks.noise(600, 4, 0)[:, 0]
-    limit = float(noise[:256].max()) + 1e-4
-    assert noise[256:].max() > limit
-    sound, failing = a_generator(tmp_path / "sound.keras"), a_generator(tmp_path / "failing.keras", limit)
+    noise = networks.noise(600, 4, 0)
+    limits = noise[:256].max(0) + 1e-4
+    column = int((noise[256:].max(0) - limits).argmax())
+    assert noise[256:, column].max() > limits[column]
+    sound = a_generator(tmp_path / "sound.keras")
+    failing = a_generator(tmp_path / "failing.keras", column, float(limits[column]))
     files = [str(sound), str(failing)]
     file = experiment(tmp_path, "", generators=files, fakes=600, scored_images=50, features=["pixels"])
     status, said, _ = command("run", file, "--results", tmp_path)

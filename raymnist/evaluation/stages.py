@@ -188,7 +188,7 @@ class Stages:
             folder.remove(self.results.embeddings / "nearest")
         is_supervised = {encoder.trial_id for encoder in self.encoders if encoder.is_supervised}
         for row in rows:
-            if row["encoder"] in is_supervised:
+            if row.get("encoder") in is_supervised:
                 row["selection"] = SUPERVISED
         folder.write_csv(self.results.table, scores.COLUMNS, rows)
         return "\n".join(filter(None, (f"clustered and scored them: {len(rows)} rows", doubt))), failed
