@@ -71,11 +71,11 @@ def put(data: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def _find_files(experiment: Experiment, folder: Path) -> Experiment:
-    """Take a file that is not found from the working directory from the experiment file's own folder."""
+    """Take what is not found from the working directory from the experiment file's own folder."""
 
     def found(name: str) -> str:
         beside = folder / name
-        return str(beside) if not Path(name).is_file() and beside.is_file() else name
+        return str(beside) if not Path(name).exists() and beside.exists() else name
 
     dataset, evaluation = experiment.dataset, experiment.evaluation
     if dataset.name.endswith(".npz"):

@@ -18,6 +18,7 @@ from raymnist.datasets import Images
 from raymnist.errors import InputError
 from raymnist.evaluation import choice
 from raymnist.evaluation.embedding import check_generators
+from raymnist.evaluation.stages import scored_images
 from raymnist.folder import Folder
 from raymnist.lock import locked
 from raymnist.models import features
@@ -220,7 +221,8 @@ def _check_with_ray(standing: Standing) -> tuple[Cluster, dict[str, Request]]:
     if evaluation:
         cluster.settle("evaluation", evaluation.resources)
     files = [chosen for chosen in (evaluation.generators or [] if evaluation else []) if chosen.is_file]
-    check_generators([saved_generator(chosen) for chosen in files], standing.images.shape)
+    scored = scored_images(evaluation, standing.images) if evaluation else 0
+    check_generators([saved_generator(chosen) for chosen in files], standing.images.shape, scored)
     if experiment.checkpoints.uri:
         checkpoints.check(experiment.checkpoints.uri)
     return cluster, requests

@@ -162,7 +162,7 @@ class Results:
         """A line per study's best and per saved generator, its scores on test images, and the floor's line.
 
         An empty cell is not known. Silhouette and the label scores are of the real images in this encoder's code, the
-        others of this generator's fakes beside real images. Mixing is that of the first space of the evaluation. The
+        others of this generator's fakes beside real images. Mixing is that of features as they are. The
         floor is what real images reach in the place of fakes: mixing of two halves, the other scores of a sample of
         the training images.
 

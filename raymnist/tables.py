@@ -23,7 +23,8 @@ def candidates(table: pd.DataFrame, criterion: str) -> pd.DataFrame:
     shown = ["silhouette", "agreement", "clusters", "noise_share", *CLUSTERED[1:]]
     lines = []
     for (reducer, clusterer), rows in codes.groupby(["reducer", "clusterer"], sort=False):
-        line = {"reducer": reducer, "clusterer": clusterer, "n": rows.loc[rows["encoder"] != "", "encoder"].nunique()}
+        done = rows[(rows["encoder"] != "") & (rows["metric"] != "")]
+        line = {"reducer": reducer, "clusterer": clusterer, "n": done["encoder"].nunique()}
         for name in shown:
             values = rows.loc[rows["metric"] == name, "value"]
             line |= {name: values.mean(), f"{name}_sd": values.std(ddof=1)} if len(values) else {}
@@ -41,13 +42,12 @@ def scores_of(table: pd.DataFrame, runs: Sequence[str], criterion: str | None = 
     """
     if table.empty:
         return {}
-    chosen = candidates(table, criterion).iloc[0] if criterion and set(runs) & set(table["encoder"]) else None
+    codes = table[table["encoder"].isin(runs) & (table["population"] == "real") & (table["clusterer"] != "")]
+    chosen = (candidates(table, criterion) if criterion else codes).head(1)  # one clustering, which has all the scores
+    codes = codes.merge(chosen[["reducer", "clusterer"]]) if len(codes) else codes
     found = []
     for trial_id in runs:
-        encodes = (table["encoder"] == trial_id) & (table["clusterer"] != "")
-        if chosen is not None:
-            encodes &= (table["reducer"] == chosen["reducer"]) & (table["clusterer"] == chosen["clusterer"])
-        real = table[encodes & (table["population"] == "real")]
+        real = codes[codes["encoder"] == trial_id]
         fake = table[(table["trial_id"] == trial_id) & table["population"].isin(["fake", "both"]) & _headline(table)]
         found.append(_first(real, CLUSTERED) | _first(fake, COMPARED))
     scored = pd.DataFrame([scores for scores in found if scores])

@@ -1,6 +1,7 @@
 """Embed, reduce, cluster, score: the files and the table against scikit-learn on the same points."""
 
 import hashlib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -79,7 +80,7 @@ def test_large_columns_are_read_in_several_blocks_in_the_order_of_the_ids(ray_se
     monkeypatch.setattr(points, "BLOCK", 4 * 4 * 40)
     files = [tmp_path / f"{name}.parquet" for name in "bac"]
     blocks = points.read_blocks(files, "code", 10, 85)
-    assert blocks.lengths == (20, 30, 25)
+    assert blocks.lengths == (40, 35)
     np.testing.assert_array_equal(blocks.array(), values[10:85])
 
 
@@ -257,7 +258,11 @@ def test_the_table_has_the_rows_of_the_contract(tiny_run):
     assert tuple(table.columns) == scores.COLUMNS
     generator, encoder = (tiny_run.best(study).config.trial_id for study in ("gan", "autoencoder"))
     scored = table[table["metric"].isin(GENERATOR_METRICS)]
-    quality = table[table["metric"].isin(PROJECTION_METRICS)].set_index(["population", "reducer", "metric"])["value"]
+    quality = (
+        table[table["metric"].isin(PROJECTION_METRICS)]
+        .set_index(["population", "reducer", "metric"])["value"]
+        .sort_index()
+    )
     of_reducers = {"trustworthiness", "knn_recall"}
     assert set(quality["real", "pca3"].index) == {*of_reducers, "knn_accuracy"}
     assert set(quality["fake", "pca3"].index) == set(quality["both", "pca3"].index) == of_reducers
@@ -286,3 +291,22 @@ def test_the_table_has_the_rows_of_the_contract(tiny_run):
     sha256 = hashlib.sha256((features.WEIGHTS / "digits.keras").read_bytes()).hexdigest()
     assert (scored["classifier"] == sha256).all()
     assert (tiny_run.table[["selection", "error"]] == "").all(axis=None)
+
+
+def test_points_are_found_from_any_working_directory_of_the_workers(ray_session, rng, tmp_path, monkeypatch):
+    written(tmp_path / "points", a_population(rng))
+    monkeypatch.chdir(tmp_path)  # after the workers began in another
+    origins = points.read_points(Path("points"))
+    *_, rows, failed, errors = reduced_and_scored(evaluation(reducers=["none", "pca"]), origins, Path("c"))
+    assert (failed, errors) == ([], [])
+    assert len(rows) > 10
+
+
+def test_clusterings_without_clusters_do_not_agree():
+    space = spaces.Space("real", None, None, CODE, "none", False)
+    all_noise, split = np.full(8, -1), np.arange(8) % 2
+    for clusters, expected in ((all_noise, []), (split, [1.0])):
+        runs = [scores.Clustering(space, "hdbscan", clusters, []) for _ in range(2)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scores, "_about", lambda space, clusterer: {})
+            assert [row["value"] for row in scores._agreements(runs)] == expected

@@ -34,7 +34,8 @@ def in_parquet(folder, pixels):
     folder.mkdir()
     for name, rows in (("a", slice(0, 690)), ("b", slice(690, 700))):
         lists = pa.array(list(pixels[rows].reshape(-1, 784)), pa.list_(pa.uint8()))
-        pq.write_table(pa.table({"pixels": lists, "other": np.arange(len(lists))}), folder / f"{name}.parquet")
+        table = pa.table({"pixels": lists, "other": np.arange(len(lists))})
+        pq.write_table(table, folder / f"{name}.parquet", row_group_size=100)
     return folder
 
 
@@ -77,7 +78,11 @@ def test_images_from_elsewhere_are_evaluated_like_a_generators(ray_session, tmp_
     [
         (lambda path: np.savez(path, y=np.zeros(3)), "expected an .npz file with images under the key x"),
         (lambda path: np.savez(path, x=np.zeros((9, 14, 14), np.uint8)), r"expected images \(28, 28, 1\)"),
-        (lambda path: np.savez(path, x=np.zeros((0, 28, 28), np.uint8)), "expected images, received none"),
+        (lambda path: np.savez(path, x=np.zeros((0, 28, 28), np.uint8)), "expected at least 60 images, received 0"),
+        (
+            lambda path: np.savez(path, x=np.zeros((99, 28, 28), int)),
+            "expected uint8, or floats in .0, 1., received int64",
+        ),
         (lambda path: path.write_bytes(b"PK"), "expected an .npz file with images under the key x"),
     ],
 )
@@ -91,10 +96,10 @@ def test_files_that_hold_no_images_are_refused_before_anything_is_done(ray_sessi
 def test_parquet_without_pixels_is_refused(tmp_path):
     pq.write_table(pa.table({"image": [1]}), tmp_path / "w.parquet")
     with pytest.raises(ValueError, match=r"w.parquet: expected lists of uint8 in a column pixels, received image"):
-        sources.lengths_of([tmp_path / "w.parquet"], SHAPE)
+        sources.pieces_of(tmp_path / "w.parquet", SHAPE)
 
 
-def a_generator(path, column=0, limit=np.inf):
+def a_generator(path, column=0, limit=1e6):
     """Save a generator whose images are not numbers where a number of the noise is beyond a limit."""
     keras.utils.set_random_seed(1)
     noise = keras.Input((4,))

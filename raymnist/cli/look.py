@@ -23,6 +23,7 @@ Folders = Annotated[list[Path], typer.Argument(help="Results folders.", show_def
 
 def show(results: Folders) -> None:
     """Show the results table of each results folder, and one leaderboard of them all."""
+    from raymnist.metrics import GENERATOR_METRICS
     from raymnist.results import Results
 
     opened = [Results(path) for path in results]
@@ -34,7 +35,8 @@ def show(results: Folders) -> None:
         table = one.table
         if table.empty:
             continue
-        clustered, scored = table[table["clusterer"] != ""], table[table["clusterer"] == ""]
+        of_generators = table["metric"].isin(GENERATOR_METRICS)
+        clustered, scored = table[~of_generators & (table["metric"] != "")], table[of_generators]
         scored = scored[~scored["trial_id"].isin(one.averaged)]
         print_frame(f"{one.experiment.name}: results table", clustered[COLUMNS])
         if len(scored):

@@ -37,7 +37,7 @@ class Part(Settings):
         if name is None:
             return data
         if not isinstance(options, Mapping):
-            return {"name": name, "options": options or {}}
+            return {"name": name, "options": {} if options is None else options}
         label = {"label": options["label"]} if "label" in options else {}
         return {"name": name, "options": {key: value for key, value in options.items() if key != "label"}, **label}
 
@@ -45,7 +45,7 @@ class Part(Settings):
     def _write_short_form(self) -> dict[str, Any] | str:
         label = {"label": self.label} if self.label else {}
         options = {**self.options, **label} if isinstance(self.options, dict) else self.options
-        return {self.name: options} if options else self.name
+        return self.name if options == {} else {self.name: options}
 
     def resolved(self, accepted: type[Settings], where: str) -> Part:
         """Fill in the defaults of the options; raises InputError for a wrong one."""
@@ -98,14 +98,16 @@ class Generator(Settings):
 
     @property
     def title(self) -> str:
-        """The same with a file's suffix, which stands for the trial in the tables."""
-        return self.study + PurePath(self.name).suffix
+        """The same with a file's suffix or a folder's slash, which stands for the trial in the tables."""
+        return self.study + (PurePath(self.name).suffix or "/") if self.is_file else self.study
 
     @model_validator(mode="after")
     def _names_a_file(self) -> Self:
         for key in ("label", "output_range"):
             if getattr(self, key) is not None and not self.is_file:
                 raise ValueError(f"{key}: belongs to a saved file, received the study {self.name}")
+        if self.output_range is not None and PurePath(self.name).suffix not in (".keras", ".h5", ".hdf5"):
+            raise ValueError(f"output_range: belongs to a saved network, received it for {self.name}")
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
 from raymnist.errors import InputError
 
@@ -40,20 +40,23 @@ def attempt(piece: Callable[[], T]) -> Attempt[T]:
     """Call a function, and note why it failed instead of raising it."""
     try:
         return Attempt(piece())
-    except InputError as error:
-        return Attempt(None, str(error))
-    except RayTaskError as error:
+    except RayTaskError as error:  # Ray gives it the class of its cause too
         cause = error.cause if isinstance(error.cause, Exception) else error
         if not isinstance(cause, InputError):
             traceback.print_exception(error)
-        return Attempt(None, _line(cause))
-    except RayError:  # a worker or node that died, an object that is lost
+        return Attempt(None, line_of(cause))
+    except (OutOfMemoryError, WorkerCrashedError) as error:  # of a library's own doing
+        return Attempt(None, line_of(error))
+    except RayError:
         raise
+    except InputError as error:
+        return Attempt(None, line_of(error))
     except Exception as error:
         traceback.print_exception(error)
-        return Attempt(None, _line(error))
+        return Attempt(None, line_of(error))
 
 
-def _line(error: Exception) -> str:
+def line_of(error: Exception) -> str:
+    """Write an error as one line, a user's mistake without the name of its class."""
     said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
     return next(iter(said.splitlines()), type(error).__name__)

@@ -47,6 +47,12 @@ def resolve(experiment: Experiment, has_classifier: bool) -> Evaluation | None:
         raise InputError("evaluation.features: code needs an encoder, a study of an autoencoder; received none")
     if "classifier" in features and not has_classifier:
         raise InputError(f"evaluation.features: classifier needs one of the data set; {TRAIN_ONE}")
+    if evaluation.choose_by and "code" not in features:
+        raise InputError(f"evaluation.choose_by: chooses among clusterings of code, received features {features}")
+    if evaluation.choose_by == "agreement" and not (encoder and experiment.studies[encoder].confirm):
+        raise InputError(
+            "evaluation.choose_by: agreement is that of an encoder's confirmations; expected `confirm` in its study"
+        )
     reducing = [reducers.resolve(chain, "evaluation.reducers") for chain in evaluation.reducers]
     if generators and not any(reducers.label(chain) == "none" for chain in reducing):
         reducing.insert(0, Chain(parts=[Part(name="none")]))  # where the leaderboard's mixing is measured

@@ -160,17 +160,17 @@ def label(part: Part) -> str:
 def cluster(part: Part, points: Blocks, classes: int, seed: int) -> Clusters:
     """Cluster points [n, d] with a resolved clusterer, by Ray tasks; returns int64 [n], -1 for noise.
 
-    Raises InputError for points that are not finite, none at all, or fewer different ones than clusters.
+    The points are finite. Raises InputError for none at all, or fewer different ones than clusters.
     """
     clusterer = CLUSTERERS[part.name]
     options = clusterer.options.model_validate(part.options)
     wanted = getattr(options, "clusters", None) or classes
     if not len(points):
         raise InputError(f"{label(part)}: expected points, received none")
-    if wanted == 1:
-        raise InputError(f"{label(part)}: the data has a single class; say how many `clusters`")
-    most = wanted[1] if isinstance(wanted, list) else wanted
     if not clusterer.has_noise:
+        if wanted == 1:
+            raise InputError(f"{label(part)}: the data has a single class; say how many `clusters`")
+        most = wanted[1] if isinstance(wanted, list) else wanted
         different = _different(points, most)
         if different < most:
             raise InputError(

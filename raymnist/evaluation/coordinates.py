@@ -131,7 +131,7 @@ def read_coordinates(path: Path) -> tuple[dict[Coordinates, Blocks], dict[Coordi
     """Read what `reduce_all` wrote, in the order of the ids: the coordinates, and why some are missing."""
     files: dict[Coordinates, list[Path]] = {}
     names = [one.name for one in fields(Coordinates)]
-    for file in sorted(path.glob("*.parquet")):
+    for file in sorted(path.resolve().glob("*.parquet")):  # workers have other working directories
         first = pq.ParquetFile(file).read_row_group(0, columns=names).slice(0, 1).to_pylist()[0]
         files.setdefault(Coordinates(**first), []).append(file)
     failures = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from raymnist import folder
 from raymnist.datasets import Pixels
 from raymnist.errors import InputError
-from raymnist.evaluation.sources import Network, Read, Source, code_column, image_files, lengths_of
+from raymnist.evaluation.attempts import line_of
+from raymnist.evaluation.sources import Network, Read, Source, code_column, pieces_of
 from raymnist.models import networks
 from raymnist.models.features import ClassifierFile
 from raymnist.models.saved import SavedGenerator, load
@@ -75,8 +77,7 @@ class Embed:
             if not source.trial_id:
                 raise
             traceback.print_exc()  # to the log; the table has the line
-            said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            failed = pa.array([next(iter(said.splitlines()), "failed")] * count)
+            failed = pa.array([line_of(error)] * count)
             # An image stands for them all, so that every file has the same columns.
             black = np.zeros((1, *self.shape), np.uint8)
             empty = {name: pa.nulls(count, column.type) for name, column in self._embedded(black).items()}
@@ -109,18 +110,20 @@ def embed(
     seed: int,
     wanted: Request,
     target: Path,
+    most: int | None = None,
 ) -> str:
     """Embed the images of all sources, the real ones first, into Parquet files in `target`; they stream through.
 
     A row per image, its id the place in the order of the sources. Where a generator fails, its rows have an `error` and
-    nothing else. wanted: what an actor of the pool occupies. Returns Ray Data's statistics of the job.
+    nothing else. wanted: what an actor of the pool occupies. most: actors at the same time.
+    Returns Ray Data's statistics of the job.
     """
     cpus = ray.cluster_resources().get("CPU", 1)
     images = sum(source.count for source in sources)
-    room = Cluster.connected().at_once(wanted)
-    if not wanted.gpus:  # one CPU stays free for Ray Data's own tasks: a pool that holds them all may wait for ever
-        room = min(room, int((cpus - 1) / wanted.cpus) or 1)
+    # One CPU stays free for Ray Data's tasks that write: a pool that holds them all would wait for ever.
+    room = min(Cluster.connected().at_once(wanted), int((cpus - 1) / wanted.cpus), most or sys.maxsize)
     actors = max(1, min(room, math.ceil(images / networks.CHUNK)))
+    share = min(wanted.cpus, cpus / 2 if cpus <= 1 else (cpus - 1) / actors)  # of an actor
     size = min(PART, networks.CHUNK * math.ceil(images / networks.CHUNK / actors / 4))
     parts = list(_parts(sources, size))
     with folder.replacing(target) as draft:
@@ -129,12 +132,12 @@ def embed(
             fn_constructor_args=(list(sources), shape, list(encoders), classifier, list(features), seed),
             fn_constructor_kwargs={"threads": max(math.ceil(wanted.cpus), int(cpus / actors)), "gpus": wanted.gpus},
             batch_size=1,
-            num_cpus=min(wanted.cpus, cpus / 2),
+            num_cpus=share,
             num_gpus=wanted.gpus,
             compute=ray.data.ActorPoolStrategy(size=actors),
             **({"resources": wanted.other} if wanted.other else {}),
         )
-        data.write_parquet(str(draft.resolve()))
+        data.write_parquet(str(draft.resolve()), ray_remote_args={"num_cpus": min(1, cpus / 2)})
         return str(data.stats())
 
 
@@ -147,15 +150,16 @@ def _parts(sources: Sequence[Source], size: int) -> Iterator[dict[str, int]]:
             yield {"source": number, "first": first, "count": count, "first_id": first_id + first}
 
 
-def check_generators(generators: Sequence[Network], shape: tuple[int, int, int]) -> None:
+def check_generators(generators: Sequence[Network], shape: tuple[int, int, int], least: int) -> None:
     """Open saved generators, and hold their images against `shape`; in workers, as this process needs no TensorFlow.
 
-    Raises InputError for the first that cannot be used.
+    least: images that are scored, which files of images must hold. Raises InputError for the first that cannot be used.
     """
     for images in (generator for generator in generators if generator.is_images):
         try:
-            if not sum(lengths_of(image_files(Path(images.path)), shape)):
-                raise InputError(f"{images.path}: expected images, received none")
+            count = sum(piece.length for piece in pieces_of(Path(images.path), shape))
+            if count < max(1, least):
+                raise InputError(f"{images.path}: expected at least {max(1, least)} images, received {count}")
         except InputError as error:
             raise InputError(f"evaluation.generators: {error}") from None
     networks_ = [generator for generator in generators if not generator.is_images]

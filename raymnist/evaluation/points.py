@@ -43,26 +43,27 @@ class Origin:
 def read_blocks(files: Sequence[Path], column: str, low: int = 0, high: int = 2**62) -> Blocks:
     """Read the rows of a column of lists whose ids are in [low, high), in the order of the ids.
 
-    files: in the order of their ids. Workers read them, several files as one block, and hold the blocks.
+    Workers read and hold the blocks, whose sizes depend on the points alone and not on the files.
     """
     dims = len(pq.ParquetFile(files[0]).read_row_group(0, columns=[column])[column][0])
-    counts = {file: held for file in files if (held := _held(pq.read_table(file, columns=["id"]), low, high))}
-    groups: list[list[Path]] = []
-    room = 0
-    for file, count in counts.items():
-        if count > room:
-            groups.append([])
-            room = BLOCK // (4 * dims)
-        groups[-1].append(file)
-        room -= count
-    refs = [on_worker.remote(read_lists, group, column, low, high) for group in groups]
-    return Blocks(tuple(refs), tuple(sum(counts[file] for file in group) for group in groups), dims)
+    held = {file: pq.read_table(file, columns=["id"])["id"].to_numpy() for file in files}
+    ids = np.sort(np.concatenate(list(held.values())))
+    ids = ids[(ids >= low) & (ids < high)]
+    blocks = np.split(ids, range(rows := max(1, BLOCK // (4 * dims)), len(ids), rows))
+    refs = []
+    for first, last in ((int(block[0]), int(block[-1])) for block in blocks if len(block)):
+        some = [file for file, of_file in held.items() if ((of_file >= first) & (of_file <= last)).any()]
+        refs.append(on_worker.remote(read_lists, some, column, first, last + 1))
+    return Blocks(tuple(refs), tuple(len(block) for block in blocks if len(block)), dims)
 
 
 def read_points(path: Path) -> tuple[Origin, list[Origin]]:
     """Read what `embed` wrote: the real images, and each generator's, those of failed generators without any."""
     names = ["id", "source", "study", "trial_id", "label", "error"]
-    files = {file: pq.read_table(file, columns=names, read_dictionary=names[1:4]) for file in path.glob("*.parquet")}
+    files = {
+        file: pq.read_table(file, columns=names, read_dictionary=names[1:4])
+        for file in path.resolve().glob("*.parquet")
+    }
     in_order = sorted(files, key=lambda file: pc.min(files[file]["id"]).as_py())
     table = pa.concat_tables([files[file] for file in in_order]).unify_dictionaries().sort_by("id")
     ids, labels = table["id"].to_numpy(), table["label"].fill_null(-1).to_numpy()

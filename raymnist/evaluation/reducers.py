@@ -52,11 +52,6 @@ class UMAPOptions(settings.Settings):
     sample: int = Field(100_000, ge=100)
 
 
-def none(points: Points, options: NoOptions, seed: int, threads: int | None) -> Fitted:
-    """Leave the features as they are."""
-    return points, np.asarray
-
-
 def pca(points: Points, options: PCAOptions, seed: int, threads: int | None) -> Fitted:
     """Project on the first principal components. Source: Pearson, 1901; scikit-learn."""
     from sklearn.decomposition import PCA
@@ -108,19 +103,20 @@ class Reducer:
     """A way to reduce.
 
     fit: from (points [n, d], options, seed, threads) to coordinates of these points and a function that places others;
-        with threads it may use so many, and need not do the same again. The function is sent to other workers.
+        with threads it may use so many, and need not do the same again. The function is sent to other workers. None
+        where the features stay as they are.
     of_blocks: where points of any number can be fitted, from (blocks, options) to a function of (points, *arguments),
         its arguments, and the number of dimensions.
     """
 
-    fit: Callable[[Points, Any, int, int | None], Fitted]
+    fit: Callable[[Points, Any, int, int | None], Fitted] | None
     options: type[settings.Settings]
     text: str
     of_blocks: Callable[[Blocks, Any], tuple[Callable[..., Points], tuple[Any, ...], int]] | None = None
 
 
 REDUCERS: dict[str, Reducer] = {
-    "none": Reducer(none, NoOptions, "the features themselves"),
+    "none": Reducer(None, NoOptions, "the features themselves"),
     "pca": Reducer(pca, PCAOptions, "principal components", pca_of_blocks),
     "tsne": Reducer(tsne, TSNEOptions, "t-SNE (openTSNE)"),
     "umap": Reducer(umap, UMAPOptions, "UMAP"),
@@ -156,6 +152,7 @@ def fit(part: Part, seed: int, threads: int | None, *blocks: Points) -> tuple[Po
     Returns their coordinates float32 [n, dims], a function that places other points, and dims.
     """
     reducer = REDUCERS[part.name]
+    assert reducer.fit is not None
     points = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     coordinates, transform = reducer.fit(points, reducer.options(**options_of(part)), seed, threads)
     return np.asarray(coordinates, np.float32), transform, coordinates.shape[1]

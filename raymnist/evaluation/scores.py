@@ -53,7 +53,8 @@ def score_all(
     Returns the clusterings; all rows of the table, with one that has an `error` for each piece that failed; and the
     different errors.
     """
-    quality = [partial(_quality, space, points) for space in found]
+    projected = [space for space in found if space.is_reduced or space.population == "real"]
+    quality = [partial(_quality, space, points) for space in projected]
     pieces = [
         (space, part, partial(_clustering, space, part, points, classes))
         for space in found
@@ -65,7 +66,7 @@ def score_all(
     for (space, part, _), clustering in zip(pieces, of_clusterers, strict=True):
         rows += clustering.result.rows if clustering.result else [_failure(space, part, clustering.error)]
         errors.append(clustering.error)
-    for space, scored in zip(found, of_spaces, strict=True):
+    for space, scored in zip(projected, of_spaces, strict=True):
         rows += scored.result or []
         if scored.error and scored.error not in errors:  # else the clusterers of the space have said so
             rows.append(_failure(space, None, scored.error))
@@ -82,7 +83,8 @@ def _agreements(clusterings: Sequence[Clustering]) -> list[Row]:
     """
     groups: dict[tuple[str, str], list[Clustering]] = {}
     for one in clusterings:
-        if one.space.population == "real" and one.space.column.features == "code":
+        has_clusters = len(np.unique(one.clusters)) > 1  # else all of them agree on nothing
+        if has_clusters and one.space.population == "real" and one.space.column.features == "code":
             groups.setdefault((one.space.reducer, one.clusterer), []).append(one)
     rows = []
     for runs in groups.values():
@@ -112,7 +114,7 @@ def _project(is_reduced: bool, labels: NDArray[np.int64], split: int, *blocks: N
     given: dict[str, Any] = {"points": None, "labels": None}
     if is_reduced:
         given["points"] = np.concatenate(blocks[:split])
-    if (labels >= 0).all():
+    if (labels >= 0).all() and len(np.unique(labels)) > 1:
         given["labels"] = labels
     projected = np.concatenate(blocks[split:])
     return {

@@ -54,8 +54,8 @@ def _all_sums(points: Blocks, own: Integers, clusters: int, centre: Floats) -> F
         for j in range(i, len(pieces))
     }
     sums = np.zeros((len(own), clusters))
-    for (i, j), task in tasks.items():
-        of_i, of_j = ray.get(task)
+    for i, j in list(tasks):
+        of_i, of_j = ray.get(tasks.pop((i, j)))
         sums[pieces[i][2]] += of_i
         if i != j:
             sums[pieces[j][2]] += of_j

@@ -19,13 +19,13 @@ from raymnist.config import Evaluation
 from raymnist.datasets import Images, Labels, Pixels
 from raymnist.errors import InputError
 from raymnist.evaluation import scores
-from raymnist.evaluation.attempts import attempt_all
+from raymnist.evaluation.attempts import attempt, attempt_all
 from raymnist.evaluation.coordinates import read_coordinates, reduce_all
 from raymnist.evaluation.embedded import Column, Embedded, columns
 from raymnist.evaluation.embedding import embed
 from raymnist.evaluation.generator_scores import LEAST, Scored, score, table_rows, write_classes, write_nearest
 from raymnist.evaluation.points import Origin, read_pixels, read_points
-from raymnist.evaluation.reference import Reference, most_scored, reference, test_order
+from raymnist.evaluation.reference import Reference, Scores, most_scored, reference, test_order
 from raymnist.evaluation.sources import Network, Source, real_source, source_of
 from raymnist.evaluation.spaces import Map, spaces
 from raymnist.folder import Folder
@@ -138,15 +138,18 @@ class Stages:
             real_source(real, labels),
             *(source_of(generator, made, self.images.shape) for generator in self.generators),
         ]
-        self._embed_into(self.results.embeddings / "points", sources, self._columns())
+        self._embed_into(self.results.embeddings / "points", sources, self.encoders, self._columns())
         failed = [f"{one.trial_id}: {one.error}" for one in self._points()[1] if one.error]
         by = f" and {made} fakes by {', '.join(g.trial_id for g in self.generators)}" if self.generators else ""
         return f"embedded {len(real)} real images{by}", failed
 
-    def _embed_into(self, target: Path, sources: Sequence[Source], features: Sequence[str]) -> None:
+    def _embed_into(
+        self, target: Path, sources: Sequence[Source], encoders: list[Network], features: Sequence[str]
+    ) -> None:
         wanted = Cluster.connected().settle("evaluation", self.evaluation.resources)
-        given = (sources, self.images.shape, self.encoders, self.classifier, features, self.seed, wanted)
-        print(embed(*given, target))
+        most = self.evaluation.resources.max_concurrent
+        given = (sources, self.images.shape, encoders, self.classifier, features, self.seed, wanted, target, most)
+        print(embed(*given))
 
     def _columns(self) -> list[str]:
         return [*(self.evaluation.features or []), *([self.scored_by] if self.scored else [])]
@@ -198,11 +201,14 @@ class Stages:
 
         Returns the table's rows, what failed, and a warning or nothing.
         """
-        beside = reference(self.images, self.scored_by, self.classifier, self._extract, self.scored, self.seed)
+        origins = [origin.first(self.scored) for origin in self._points()[1]]
+        real = attempt(self._reference)
+        if real.result is None:
+            said = f"the scores of generators: {real.error}"
+            return [self._failure(origin, said) for origin in origins], [said], ""
+        beside, floor = real.result
         shared = ray.put(beside)
-        origins = [origin.first(len(beside.test)) for origin in self._points()[1]]
-        attempts = attempt_all([partial(self._score_one, shared, len(beside.test), origin) for origin in origins])
-        floor = beside.floor()  # here, where the cache is
+        attempts = attempt_all([partial(self._score_one, shared, origin) for origin in origins])
         scored = [(origin, one.result) for origin, one in zip(origins, attempts, strict=True) if one.result]
         shown = [read_pixels(origin, one.copies.rows) for origin, one in scored]
         made = [one for _, one in scored]
@@ -211,17 +217,23 @@ class Stages:
         encoder = self.encoders[0].trial_id if self.encoders else ""
         rows = table_rows(beside, made, floor, encoder)
         failed = [(origin, one.error) for origin, one in zip(origins, attempts, strict=True) if one.error]
-        about = {"population": "fake", "features": self.scored_by, "seed": self.seed}
-        rows += [
-            {"study": origin.study, "trial_id": origin.trial_id, **about, "error": error} for origin, error in failed
-        ]
+        rows += [self._failure(origin, error) for origin, error in failed]
         return rows, [error for _, error in failed], beside.doubt
 
-    def _score_one(self, beside: ray.ObjectRef, count: int, origin: Origin) -> Scored:
+    def _reference(self) -> tuple[Reference, Scores]:
+        """Prepare the real side, and score the floor here, where the cache is."""
+        beside = reference(self.images, self.scored_by, self.classifier, self._extract, self.scored, self.seed)
+        return beside, beside.floor()
+
+    def _failure(self, origin: Origin, error: str) -> dict[str, Any]:
+        about = {"population": "fake", "features": self.scored_by, "seed": self.seed, "error": error}
+        return {"study": origin.study, "trial_id": origin.trial_id, **about}
+
+    def _score_one(self, beside: ray.ObjectRef, origin: Origin) -> Scored:
         if origin.error:
             raise InputError(f"{origin.trial_id}: {origin.error}")
-        if len(origin.ids) < count:
-            raise InputError(f"{origin.trial_id}: expected {count} images to score, received {len(origin.ids)}")
+        if len(origin.ids) < self.scored:
+            raise InputError(f"{origin.trial_id}: expected {self.scored} images to score, received {len(origin.ids)}")
         names = [self.scored_by, *(["logits"] if self.scored_by == "classifier" else [])]
         fakes = [origin.blocks(name).array() for name in names]
         scored: Scored = ray.get(_score_generator.remote(beside, origin.study, origin.trial_id, *fakes))
@@ -230,7 +242,7 @@ class Stages:
     def _extract(self, pixels: Pixels) -> Features:
         """Compute features of real images as the points are, by Ray Data."""
         target = self.results.embeddings / "reference"
-        self._embed_into(target, [real_source(pixels, None)], [self.scored_by])
+        self._embed_into(target, [real_source(pixels, None)], self.encoders[:1], [self.scored_by])
         real, _ = read_points(target)
         names = [self.scored_by, *(["logits"] if self.scored_by == "classifier" else [])]
         found = [real.blocks(name).array() for name in names]

@@ -81,7 +81,7 @@ def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
         return
     places = [results.folder.embeddings / part for part in parts]
     points = pd.read_parquet(places[0], columns=["id", "source", "trial_id", "label"])
-    chosen = points.groupby("trial_id", sort=False).head(SHOWN)["id"]  # in random order as they are
+    chosen = points.sort_values("id").groupby("trial_id", sort=False).head(SHOWN)["id"]  # which are in random order
     coordinates, clusters = (pd.read_parquet(place, filters=[("id", "in", set(chosen))]) for place in places[1:])
     points = points.set_index("id")[["source", "label"]]
     firsts = coordinates.drop_duplicates("features")
@@ -105,7 +105,10 @@ def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
                 & (clusters["population"] == ("both" if study else "real"))
             ]
             joined = of_pair[wanted].set_index("id")[["xyz"]].join(points).join(grouped.set_index("id")["cluster"])
+            if joined.empty:  # it failed
+                continue
             title = f"{reducer} of {features}, {f'real and {trial_id}' if study else 'real'}, fitted on {fit_on}"
+            title += f", {len(joined):,} shown" if len(chosen) < len(points) else ""
             yield "_".join(part for part in (str(features), str(reducer), trial_id) if part), title, joined
 
 
