@@ -105,8 +105,8 @@ def a_generator(path, column=0, limit=1e6):
     noise = keras.Input((4,))
     first = keras.layers.Dense(1, use_bias=False)
     beyond = keras.layers.ReLU(threshold=limit)(first(noise))
-    infinite = keras.layers.Rescaling(1e38)(keras.layers.Rescaling(1e38)(beyond))
-    broken = keras.layers.Subtract()([infinite, infinite])  # 0, or infinity less infinity
+    one_or_infinite = keras.layers.Activation("exponential")(keras.layers.Rescaling(1e3)(beyond))
+    broken = keras.layers.Subtract()([one_or_infinite, one_or_infinite])  # 0, or infinity less infinity
     pixels = keras.layers.Add()([keras.layers.Dense(784)(noise), broken])
     network = keras.Model(noise, keras.layers.Reshape(SHAPE)(keras.layers.Activation("sigmoid")(pixels)))
     first.set_weights([np.eye(4)[:, [column]]])
