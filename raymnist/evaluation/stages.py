@@ -5,27 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import ray
-from numpy.typing import NDArray
 
 from raymnist import folder
 from raymnist.config import Evaluation
 from raymnist.datasets import Images, Labels, Pixels
-from raymnist.errors import InputError
 from raymnist.evaluation import scores
-from raymnist.evaluation.attempts import attempt, attempt_all
 from raymnist.evaluation.coordinates import read_coordinates, reduce_all
 from raymnist.evaluation.embedded import Column, Embedded, columns
 from raymnist.evaluation.embedding import embed
-from raymnist.evaluation.generator_scores import LEAST, Scored, score, table_rows, write_classes, write_nearest
-from raymnist.evaluation.points import Origin, read_pixels, read_points
-from raymnist.evaluation.reference import Reference, Scores, most_scored, reference, test_order
+from raymnist.evaluation.generator_scores import LEAST
+from raymnist.evaluation.generator_scoring import GeneratorScoring, read_features
+from raymnist.evaluation.points import Origin, read_points
+from raymnist.evaluation.reference import most_scored, test_order
 from raymnist.evaluation.sources import Network, Source, real_source, source_of
 from raymnist.evaluation.spaces import Map, spaces
 from raymnist.folder import Folder
@@ -183,7 +178,11 @@ class Stages:
         scores.write_clusters(clusterings, self.results.embeddings / "clusters")
         doubt = ""
         if self.scored:
-            of_generators, of_them, doubt = self._score_generators()
+            encoder = self.encoders[0].trial_id if self.encoders else ""
+            scoring = GeneratorScoring(
+                self.images, self.classifier, self.scored_by, encoder, self.scored, self.seed, self._extract
+            )
+            of_generators, of_them, doubt = scoring.run(self._points()[1], self.results)
             rows += of_generators
             failed += of_them
         else:
@@ -196,60 +195,11 @@ class Stages:
         folder.write_csv(self.results.table, scores.COLUMNS, rows)
         return "\n".join(filter(None, (f"clustered and scored them: {len(rows)} rows", doubt))), failed
 
-    def _score_generators(self) -> tuple[list[dict[str, Any]], list[str], str]:
-        """Score each generator on features, in parallel as Ray tasks; writes what the table has no room for.
-
-        Returns the table's rows, what failed, and a warning or nothing.
-        """
-        origins = [origin.first(self.scored) for origin in self._points()[1]]
-        real = attempt(self._reference)
-        if real.result is None:
-            said = f"the scores of generators: {real.error}"
-            return [self._failure(origin, said) for origin in origins], [said], ""
-        beside, floor = real.result
-        shared = ray.put(beside)
-        attempts = attempt_all([partial(self._score_one, shared, origin) for origin in origins])
-        scored = [(origin, one.result) for origin, one in zip(origins, attempts, strict=True) if one.result]
-        shown = [read_pixels(origin, one.copies.rows) for origin, one in scored]
-        made = [one for _, one in scored]
-        write_nearest(made, shown, self.images, self.results.embeddings / "nearest")
-        write_classes(beside, made, self.images, self.results.classes)
-        encoder = self.encoders[0].trial_id if self.encoders else ""
-        rows = table_rows(beside, made, floor, encoder)
-        failed = [(origin, one.error) for origin, one in zip(origins, attempts, strict=True) if one.error]
-        rows += [self._failure(origin, error) for origin, error in failed]
-        return rows, [error for _, error in failed], beside.doubt
-
-    def _reference(self) -> tuple[Reference, Scores]:
-        """Prepare the real side, and score the floor here, where the cache is."""
-        beside = reference(self.images, self.scored_by, self.classifier, self._extract, self.scored, self.seed)
-        return beside, beside.floor()
-
-    def _failure(self, origin: Origin, error: str) -> dict[str, Any]:
-        about = {"population": "fake", "features": self.scored_by, "seed": self.seed, "error": error}
-        return {"study": origin.study, "trial_id": origin.trial_id, **about}
-
-    def _score_one(self, beside: ray.ObjectRef, origin: Origin) -> Scored:
-        if origin.error:
-            raise InputError(f"{origin.trial_id}: {origin.error}")
-        if len(origin.ids) < self.scored:
-            raise InputError(f"{origin.trial_id}: expected {self.scored} images to score, received {len(origin.ids)}")
-        names = [self.scored_by, *(["logits"] if self.scored_by == "classifier" else [])]
-        fakes = [origin.blocks(name).array() for name in names]
-        scored: Scored = ray.get(_score_generator.remote(beside, origin.study, origin.trial_id, *fakes))
-        return scored
-
     def _extract(self, pixels: Pixels) -> Features:
         """Compute features of real images as the points are, by Ray Data."""
         target = self.results.embeddings / "reference"
         self._embed_into(target, [real_source(pixels, None)], self.encoders[:1], [self.scored_by])
         real, _ = read_points(target)
-        names = [self.scored_by, *(["logits"] if self.scored_by == "classifier" else [])]
-        found = [real.blocks(name).array() for name in names]
+        found = read_features(real, self.scored_by)
         folder.remove(target)
-        return Features(*found)
-
-
-@ray.remote(num_cpus=1)
-def _score_generator(beside: Reference, study: str, trial_id: str, *fake: NDArray[np.float32]) -> Scored:
-    return score(beside, study, trial_id, Features(*fake))
+        return found
