@@ -69,7 +69,7 @@ class GeneratorScoring:
             raise InputError(f"{origin.trial_id}: {origin.error}")
         fake = read_features(origin, self.features)
         if not np.isfinite(fake.points).all():
-            raise InputError(f"{origin.trial_id}: expected finite features, received NaN or infinity in {self.features}")
+            raise InputError(f"{origin.trial_id}: expected finite {self.features}, received NaN or infinity")
         scored: Scored = ray.get(_score_on_worker.remote(beside, origin.study, origin.trial_id, fake))
         return scored
 
