@@ -216,8 +216,8 @@ class Results:
 
     def _scores(self, runs: list[str]) -> dict[str, Any]:
         criterion = self.experiment.evaluation.choose_by if self.experiment.evaluation else None
-        said = (tables.scored_on(self.table, run) for run in runs)
-        return {"scored_on": next(filter(None, said), ""), **tables.scores_of(self.table, runs, criterion)}
+        said = tables.scored_on(self.table, runs, criterion)
+        return {"scored_on": said, **tables.scores_of(self.table, runs, criterion)}
 
     def leaderboard_markdown(self) -> str:
         """Write the leaderboard as a Markdown table, and below it what its clusterings were chosen from."""

@@ -42,9 +42,7 @@ def scores_of(table: pd.DataFrame, runs: Sequence[str], criterion: str | None = 
     """
     if table.empty:
         return {}
-    codes = table[table["encoder"].isin(runs) & (table["population"] == "real") & (table["clusterer"] != "")]
-    chosen = (candidates(table, criterion) if criterion else codes).head(1)  # one clustering, which has all the scores
-    codes = codes.merge(chosen[["reducer", "clusterer"]]) if len(codes) else codes
+    codes = clustered_by(table, runs, criterion)
     found = []
     for trial_id in runs:
         real = codes[codes["encoder"] == trial_id]
@@ -69,12 +67,27 @@ def with_spread(board: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def scored_on(table: pd.DataFrame, trial_id: str) -> str:
-    """Say on which features, and how many images, a generator's scores are; empty for none."""
+def scored_on(table: pd.DataFrame, runs: Sequence[str], criterion: str | None = None) -> str:
+    """Say on which features a generator's scores are, or by which clustering an encoder's; and of how many images.
+
+    Empty for none.
+    """
     if table.empty:
         return ""
-    scored = table[(table["trial_id"] == trial_id) & table["metric"].isin(GENERATOR_METRICS)]
-    return f"{scored['features'].iloc[0]}, n {scored['n_images'].iloc[0]}" if len(scored) else ""
+    scored = table[table["trial_id"].isin(runs) & table["metric"].isin(GENERATOR_METRICS)]
+    if len(scored):
+        return f"{scored['features'].iloc[0]}, n {scored['n_images'].iloc[0]}"
+    codes = clustered_by(table, runs, criterion)
+    return "{reducer}, {clusterer}, n {n_images}".format(**codes.iloc[0]) if len(codes) else ""
+
+
+def clustered_by(table: pd.DataFrame, runs: Sequence[str], criterion: str | None) -> pd.DataFrame:
+    """Find the rows of an encoder's runs, of real codes in the one clustering that stands on the leaderboard."""
+    codes = table[table["encoder"].isin(runs) & (table["population"] == "real") & (table["clusterer"] != "")]
+    if codes.empty:
+        return codes
+    chosen = (candidates(table, criterion) if criterion else codes).head(1)
+    return codes.merge(chosen[["reducer", "clusterer"]])
 
 
 def floor_of(table: pd.DataFrame) -> dict[str, float]:

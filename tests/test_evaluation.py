@@ -190,7 +190,9 @@ def test_codes_that_are_not_finite_name_the_trial_and_stop_their_rows_only(ray_s
     origins = written(tmp_path / "points", parts)
     chosen = evaluation(reducers=["none", "pca"])
     _, clusterings, rows, failed, errors = reduced_and_scored(chosen, origins, tmp_path / "c")
-    (line,) = set(failed + errors)
+    (line,) = failed
+    (said,) = errors
+    assert said.startswith(f"{line} (fake a-00, none of encoder-00; both a-00, none of encoder-00; ")
     assert line == "encoder-00: expected finite features, received NaN or infinity for 2 of 40 images of a-00"
     broken = rows[rows["error"].notna()]
     assert set(broken["error"]) == {line}
@@ -209,7 +211,9 @@ def test_fewer_different_points_than_clusters_stop_their_rows_only(ray_session, 
     parts[2][:] = parts[2][0]  # a generator that has collapsed
     origins = written(tmp_path / "points", parts)
     _, clusterings, rows, _, errors = reduced_and_scored(evaluation(), origins, tmp_path / "c")
-    assert errors == ["kmeans: expected at least 4 different points, one for each cluster, received 1"]
+    assert errors == [
+        "kmeans: expected at least 4 different points, one for each cluster, received 1 (fake b-00, none of encoder-00)"
+    ]
     (broken,) = rows[rows["error"].notna()].to_dict("records")
     assert (broken["population"], broken["trial_id"], broken["clusterer"]) == ("fake", "b-00", "kmeans")
     assert len(clusterings) == 4

@@ -110,6 +110,7 @@ def test_mixing_is_relative_to_an_unequal_overall_mix():
     is_fake = np.tile([True, False, False, False], 50)
     assert mixing(is_fake, np.repeat(np.arange(5), 40)) == pytest.approx(1)
     assert np.isnan(mixing(np.ones(4, bool), np.arange(4)))
+    assert np.isnan(mixing(np.arange(4) < 2, np.full(4, -1)))  # where all is noise, nothing is told
 
 
 def test_frechet_distance_equals_scipys_square_root_of_the_product(rng):

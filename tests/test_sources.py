@@ -64,12 +64,16 @@ def experiment(tmp_path, generator, **evaluation):
 
 
 def test_images_from_elsewhere_are_evaluated_like_a_generators(ray_session, tmp_path, digits):
-    np.savez(tmp_path / "copies.npz", x=np.concatenate([digits.test, digits.test]))
-    results = raymnist.run(experiment(tmp_path, tmp_path / "copies.npz", features=["pixels"]), results=tmp_path)
+    (tmp_path / "copies").mkdir()
+    for name, images in (("a", digits.test[:200]), ("b", digits.test[200:])):
+        np.savez(tmp_path / "copies" / f"{name}.npz", x=images)
+    file = experiment(tmp_path, "copies/", features=["pixels"], reducers=["none", "pca"])  # found beside the file
+    results = raymnist.run(file, results=tmp_path)
     assert results.manifest["status"] == "complete"
-    table = results.table.set_index(["trial_id", "population", "metric"])["value"]
-    assert table["copies.npz", "both", "mixing"] > 0.9
-    assert table["copies.npz", "fake", "precision"] > 0.8
+    table = results.table.set_index(["trial_id", "population", "reducer", "metric"])["value"].sort_index()
+    assert table["copies.images", "both", "none", "mixing"] > 0.9
+    assert table["copies.images", "fake", "", "precision"] > 0.8
+    assert (results.folder.figures / "map_pixels_pca3_copies.images.png").is_file()
     assert raymnist.run(tmp_path / "e.yaml", results=tmp_path).table.equals(results.table)
 
 

@@ -41,6 +41,9 @@ def show(results: Folders) -> None:
         print_frame(f"{one.experiment.name}: results table", clustered[COLUMNS])
         if len(scored):
             print_scores(scored.to_dict("records"), f"{one.experiment.name}: ")
+        if "error" in table and (table["error"] != "").any():
+            failed = table[table["error"] != ""]
+            print_frame(f"{one.experiment.name}: failed", failed[[*COLUMNS[:7], "error"]])
     print_leaderboard(opened)
 
 

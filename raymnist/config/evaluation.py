@@ -98,8 +98,8 @@ class Generator(Settings):
 
     @property
     def title(self) -> str:
-        """The same with a file's suffix or a folder's slash, which stands for the trial in the tables."""
-        return self.study + (PurePath(self.name).suffix or "/") if self.is_file else self.study
+        """The same with a file's suffix, of a folder `.images`, which stands for the trial in the tables."""
+        return self.study + (PurePath(self.name).suffix or ".images") if self.is_file else self.study
 
     @model_validator(mode="after")
     def _names_a_file(self) -> Self:

@@ -39,7 +39,7 @@ def resolve(experiment: Experiment, has_classifier: bool) -> Evaluation | None:
         if not generator.is_file and generator.name not in of_kind["generator"]:
             known = [
                 *of_kind["generator"],
-                "the path of a .keras or .h5 file, or of images",
+                "the path of a .keras or .h5 file, or of images (of a folder with a /)",
             ]
             raise InputError(f"evaluation.generators: {choices('generator study', generator.name, known)}")
     features = evaluation.features or (["code"] if encoder else ["pixels"])

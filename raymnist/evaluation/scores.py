@@ -62,18 +62,20 @@ def score_all(
     ]
     of_spaces = attempt_all(quality)
     of_clusterers = attempt_all([piece for _, _, piece in pieces])
-    rows, errors = [], []
+    rows: list[Row] = []
+    failed: dict[str, list[str]] = {}  # where, by the error
     for (space, part, _), clustering in zip(pieces, of_clusterers, strict=True):
         rows += clustering.result.rows if clustering.result else [_failure(space, part, clustering.error)]
-        errors.append(clustering.error)
+        if clustering.error:
+            failed.setdefault(clustering.error, []).append(space.name)
     for space, scored in zip(projected, of_spaces, strict=True):
         rows += scored.result or []
-        if scored.error and scored.error not in errors:  # else the clusterers of the space have said so
+        if scored.error and scored.error not in failed:  # else the clusterers of the space have said so
             rows.append(_failure(space, None, scored.error))
-            errors.append(scored.error)
+            failed[scored.error] = [space.name]
     clusterings = [one.result for one in of_clusterers if one.result]
     rows += _agreements(clusterings)
-    return clusterings, rows, list(dict.fromkeys(filter(None, errors)))
+    return clusterings, rows, [f"{error} ({'; '.join(dict.fromkeys(names))})" for error, names in failed.items()]
 
 
 def _agreements(clusterings: Sequence[Clustering]) -> list[Row]:

@@ -47,6 +47,12 @@ class Space:
         return self.fake.trial_id if self.fake else ""
 
     @property
+    def name(self) -> str:
+        """Where it is, for a reader."""
+        whose = f"{self.population} {self.trial_id}" if self.trial_id else self.population
+        return f"{whose}, {self.reducer} of {self.column.encoder or self.column.features}"
+
+    @property
     def origins(self) -> list[Origin]:
         """Whose images are in it, the real ones first."""
         return [

@@ -49,13 +49,14 @@ def mixing(is_fake: ArrayLike, clusters: Integers) -> float:
     """Compute how far two populations mix in the clusters, in [0, 1]; 1 where each cluster holds the overall mix.
 
     The entropy of real or fake given the cluster, weighted by the clusters' sizes, over the entropy of real or fake;
-    this is the homogeneity of Rosenberg and Hirschberg (V-measure, 2007) subtracted from 1. NaN with one population.
+    this is the homogeneity of Rosenberg and Hirschberg (V-measure, 2007) subtracted from 1. NaN with one
+    population, or one cluster.
 
     is_fake: booleans [n]. clusters: whole numbers [n].
     """
     table = contingency_matrix(np.asarray(is_fake, bool), clusters)  # [2, clusters]
     overall = entr(table.sum(1) / table.sum()).sum()
-    if overall == 0:
+    if overall == 0 or table.shape[1] < 2:
         return float("nan")
     sizes = table.sum(0)
     within = entr(table / sizes).sum(0)

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from raymnist.results import Results
 
 TEN = colormaps["tab10"]
+MANY = [*TEN.colors, *colormaps["tab20b"].colors]  # type: ignore[attr-defined]
 NOISE = (0.6, 0.6, 0.6, 1.0)
 SHOWN = 10_000  # images of each origin at most; more would only cover each other
 REAL, FAKE = "#0072b2", "#d55e00"  # Okabe and Ito's blue and vermilion, told apart by everyone
@@ -108,13 +109,14 @@ def _maps(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
             if joined.empty:  # it failed
                 continue
             title = f"{reducer} of {features}, {f'real and {trial_id}' if study else 'real'}, fitted on {fit_on}"
+            title += f", clusters of {first_clusterer}"
             title += f", {len(joined):,} shown" if len(chosen) < len(points) else ""
             yield "_".join(part for part in (str(features), str(reducer), trial_id) if part), title, joined
 
 
 def _colour(cluster: Any) -> Any:
     """Choose a cluster's colour; that of noise, and of images whose clustering failed, is grey."""
-    return NOISE if pd.isna(cluster) or cluster < 0 else TEN(int(cluster) % 10)
+    return NOISE if pd.isna(cluster) or cluster < 0 else MANY[int(cluster) % len(MANY)]
 
 
 def _scatter(axes: Any, points: pd.DataFrame, colours: list[Any]) -> None:
