@@ -90,7 +90,8 @@ evaluation: {{features: [code, pixels], reducers: [none, pca], fit_on: both}}
     results = raymnist.run(tmp_path / "colour.yaml", results=tmp_path / "results")
     assert results.manifest["status"] == "complete"
     scored = {name for name, metric in GENERATOR_METRICS.items() if metric.needs != "logits"}
-    assert set(results.table["metric"]) == {"silhouette", "mixing"} | scored
+    of_clusters, of_maps = {"silhouette", "mixing", "clusters"}, {"trustworthiness", "knn_recall"}
+    assert set(results.table["metric"]) == of_clusters | of_maps | scored
     assert set(results.table["features"]) == {"code", "pixels"}
     assert set(results.table.loc[results.table["metric"] == "fid", "encoder"]) == {"autoencoder-00"}  # its code
     assert not results.table["classifier"].any()
