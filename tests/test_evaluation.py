@@ -46,14 +46,14 @@ def saved(tmp_path_factory):
 
 
 def test_the_pipeline_embeds_what_the_networks_embed(ray_session, saved, tmp_path, rng):
-    """More than one chunk of each source, so that several parts and seeds take part; twice, as a rerun would."""
+    """More than one chunk of each source, so that several parts and seeds take part; then again, on half a GPU."""
     autoencoder, gan, encoder, generator = saved
     images, labels = rng.integers(0, 256, (300, 28, 28, 1), dtype=np.uint8), np.arange(300) % 10
     fakes = networks.generate(gan.generator, 300, seed=7)
     both = np.concatenate([images, fakes])
-    for target in (tmp_path / "points", tmp_path / "again"):
+    for target, wanted in ((tmp_path / "points", ONE_CPU), (tmp_path / "again", Request(0.5, 0.5))):
         sources = [real_source(images, labels), Fakes("gan", "gan-02", 300, None, generator)]
-        statistics = embedding.embed(sources, (28, 28, 1), [encoder], None, ["code", "pixels"], 7, ONE_CPU, target)
+        statistics = embedding.embed(sources, (28, 28, 1), [encoder], None, ["code", "pixels"], 7, wanted, target)
         assert "MapBatches(Embed)" in statistics
         assert len(list(target.glob("*.parquet"))) > 2
         table = pq.read_table(target).sort_by("id").to_pandas()
