@@ -50,9 +50,11 @@ class Blocks:
         ends = np.cumsum(self.lengths).tolist()
         return [slice(end - length, end) for end, length in zip(ends, self.lengths, strict=True)]
 
-    def joined(self, other: Self) -> Self:
+    def joined(self, *others: Self) -> Self:
         """Put other points of the same width behind these."""
-        return type(self)(self.refs + other.refs, self.lengths + other.lengths, self.dims)
+        every = (self, *others)
+        refs = tuple(ref for one in every for ref in one.refs)
+        return type(self)(refs, tuple(length for one in every for length in one.lengths), self.dims)
 
     def each(self, function: Callable[..., Any], *arguments: Any, cut: Sequence[Any] = ()) -> list[ray.ObjectRef]:
         """Call function(block, *arguments) on every block, each as a task of its own; returns what they will give.
@@ -70,8 +72,7 @@ class Blocks:
 
     def array(self) -> NDArray[np.float32]:
         """Bring all points here, float32 [n, dims]."""
-        blocks = ray.get(list(self.refs))
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        return in_one(*ray.get(list(self.refs)))
 
     def take(self, places: NDArray[np.int64]) -> Self:
         """Take some points, by their rising places among all."""
@@ -85,6 +86,11 @@ class Blocks:
         if len(self) <= most:
             return np.arange(len(self))
         return np.sort(np.random.default_rng([seed, len(self)]).choice(len(self), most, replace=False))
+
+
+def in_one(*blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Put blocks behind each other; a single one is not copied."""
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 @ray.remote(num_cpus=1)

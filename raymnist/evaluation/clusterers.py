@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -16,7 +15,7 @@ from raymnist import settings
 from raymnist.config import Part
 from raymnist.errors import InputError, choices
 from raymnist.evaluation import lloyd
-from raymnist.evaluation.blocks import Blocks, on_worker
+from raymnist.evaluation.blocks import Blocks, in_one, on_worker
 from raymnist.metrics.silhouette import silhouette
 
 Points = NDArray[np.float32]
@@ -29,7 +28,7 @@ COMPARED = 10_000  # points whose silhouette compares numbers of clusters
 Count = Annotated[int, Field(ge=2)]
 
 
-class _Several(settings.Settings):
+class KMeansOptions(settings.Settings):
     """clusters: how many, or the fewest and the most of which the silhouette chooses; `None` for as many as classes.
 
     starts: random starts, of which the best is kept.
@@ -39,18 +38,14 @@ class _Several(settings.Settings):
     starts: int = Field(4, ge=1)
 
 
-class KMeansOptions(_Several):
-    """See _Several."""
-
-
-class MiniBatchOptions(_Several):
-    """See _Several. sample: points at most that it is fitted on."""
+class MiniBatchOptions(KMeansOptions):
+    """As of k-means. sample: points at most that it is fitted on."""
 
     sample: int = Field(200_000, ge=100)
 
 
-class GMMOptions(_Several):
-    """See _Several. covariance: of each component. sample: points at most that it is fitted on."""
+class GMMOptions(KMeansOptions):
+    """As of k-means. covariance: of each component. sample: points at most that it is fitted on."""
 
     starts: int = Field(1, ge=1)
     covariance: Literal["full", "tied", "diag", "spherical"] = "full"
@@ -205,7 +200,7 @@ def _chosen(clusterer: Clusterer, points: Blocks, counts: range, options: Any, s
 
 
 def _silhouette(clusters: Clusters, *blocks: Points) -> float:
-    return silhouette(np.concatenate(blocks), clusters)
+    return silhouette(in_one(*blocks), clusters)
 
 
 def _predict(points: Points, predict: Predict) -> Clusters:
@@ -214,10 +209,7 @@ def _predict(points: Points, predict: Predict) -> Clusters:
 
 @ray.remote(num_cpus=1, num_returns=2)
 def _fit(clusterer: Clusterer, clusters: int, options: Any, seed: int, *blocks: Points) -> tuple[Clusters, Predict]:
-    points = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        found, predict = clusterer.fit(points, clusters, options, seed)
+    found, predict = clusterer.fit(in_one(*blocks), clusters, options, seed)
     return np.asarray(found, np.int64), predict
 
 

@@ -58,8 +58,10 @@ def reduce_all(evaluation: Evaluation, embedded: Embedded, of: Sequence[Column],
                 if evaluation.fit_on == "both":
                     pieces += [partial(work.on_both, fake, len(pieces) + n) for n, fake in enumerate(embedded.fakes)]
         failures: dict[Coordinates, str] = {}
-        for attempt in attempt_all(pieces):
-            failures |= attempt.result or {}
+        for done in attempt_all(pieces):
+            if done.result is None:  # it notes all failures that it knows
+                raise RuntimeError(done.error)
+            failures |= done.result
         folder.write_json(draft / FAILURES, [asdict(which) | {"error": error} for which, error in failures.items()])
     return list(dict.fromkeys(failures.values()))
 

@@ -162,8 +162,8 @@ def check_generators(generators: Sequence[Network], shape: tuple[int, int, int],
                 raise InputError(f"{images.path}: expected at least {max(1, least)} images, received {count}")
         except InputError as error:
             raise InputError(f"evaluation.generators: {error}") from None
-    networks_ = [generator for generator in generators if not generator.is_images]
-    for problem in ray.get([_problem_with.remote(generator, shape) for generator in networks_]):
+    checks = [_problem_with.remote(generator, shape) for generator in generators if not generator.is_images]
+    for problem in ray.get(checks):
         if problem:
             raise InputError(f"evaluation.generators: {problem}")
 

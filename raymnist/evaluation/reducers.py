@@ -15,7 +15,7 @@ from raymnist import settings
 from raymnist.config import Chain, Part
 from raymnist.errors import InputError, choices
 from raymnist.evaluation import moments
-from raymnist.evaluation.blocks import Blocks
+from raymnist.evaluation.blocks import Blocks, in_one
 
 Points = NDArray[np.float32]
 Transform = Callable[[Points], NDArray[Any]]
@@ -153,8 +153,7 @@ def fit(part: Part, seed: int, threads: int | None, *blocks: Points) -> tuple[Po
     """
     reducer = REDUCERS[part.name]
     assert reducer.fit is not None
-    points = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    coordinates, transform = reducer.fit(points, reducer.options(**options_of(part)), seed, threads)
+    coordinates, transform = reducer.fit(in_one(*blocks), reducer.options(**options_of(part)), seed, threads)
     return np.asarray(coordinates, np.float32), transform, coordinates.shape[1]
 
 

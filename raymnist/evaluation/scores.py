@@ -20,7 +20,7 @@ from raymnist import folder
 from raymnist.config import Evaluation, Part
 from raymnist.evaluation import clusterers
 from raymnist.evaluation.attempts import attempt_all
-from raymnist.evaluation.blocks import on_worker
+from raymnist.evaluation.blocks import in_one, on_worker
 from raymnist.evaluation.silhouettes import silhouette
 from raymnist.evaluation.spaces import Map, Space
 from raymnist.metrics import CLUSTERING_METRICS, PROJECTION_METRICS, Estimate
@@ -115,10 +115,10 @@ def _quality(space: Space, points: Map) -> list[Row]:
 def _project(is_reduced: bool, labels: NDArray[np.int64], split: int, *blocks: NDArray[np.float32]) -> dict[str, float]:
     given: dict[str, Any] = {"points": None, "labels": None}
     if is_reduced:
-        given["points"] = np.concatenate(blocks[:split])
+        given["points"] = in_one(*blocks[:split])
     if (labels >= 0).all() and len(np.unique(labels)) > 1:
         given["labels"] = labels
-    projected = np.concatenate(blocks[split:])
+    projected = in_one(*blocks[split:])
     return {
         name: metric.function(given[metric.needs], projected)
         for name, metric in PROJECTION_METRICS.items()

@@ -99,9 +99,7 @@ class Map:
     def features(self, space: Space) -> Blocks:
         """Look up a population's features as they are; raises InputError where there are none to use."""
         first, *others = [self.embedded.points(origin, space.column) for origin in space.origins]
-        for other in others:
-            first = first.joined(other)
-        return first
+        return first.joined(*others)
 
     def points(self, space: Space) -> Blocks:
         """Look up a population's points in a space; raises InputError where there are none."""
@@ -110,12 +108,10 @@ class Map:
             return features
         if self.fit_on == "both" and space.fake:
             joint = self._reduced(space, space.fake, "both")
-            places = np.arange(len(space.real.ids) if space.population == "fake" else 0, len(joint))
-            return joint.take(places)
+            is_joint = space.population == "both"
+            return joint if is_joint else joint.take(np.arange(len(space.real.ids), len(joint)))
         first, *others = [self._reduced(space, origin, "real") for origin in space.origins]
-        for other in others:
-            first = first.joined(other)
-        return first
+        return first.joined(*others)
 
     def _reduced(self, space: Space, origin: Origin, fit_on: str) -> Blocks:
         column = space.column
