@@ -100,6 +100,16 @@ def test_kmeans_past_memory_refills_empty_clusters_as_scikit_learn_does(rng, ray
     assert found.inertia == pytest.approx(expected.inertia_, rel=1e-6)
 
 
+def test_a_point_that_refills_a_cluster_leaves_the_one_it_was_in(rng, ray_session):
+    """After one move of the centres, as later ones would come to the same end."""
+    points, _ = blobs(rng, 400)
+    first = np.concatenate([points[:2], np.full((2, 6), 1e3, np.float32)])
+    expected = KMeans(4, init=first, n_init=1, max_iter=1).fit(points).cluster_centers_
+    moved = lloyd._moved(Blocks.of(*np.split(points, [150])), first[np.newaxis].astype(float), points.mean(0))[0]
+    order, other = (np.lexsort(centres.T.round(3)) for centres in (moved, expected))
+    np.testing.assert_allclose(moved[order], expected[other], rtol=1e-4, atol=1e-4)
+
+
 def test_kmeans_past_memory_finds_far_groups_in_spite_of_float32(rng, ray_session):
     points, labels = blobs(rng, 400)
     found = lloyd.kmeans(Blocks.of(*np.split(points + np.float32(1e4), [37])), 4, 2, 0)

@@ -75,7 +75,7 @@ def test_the_pipeline_embeds_what_the_networks_embed(ray_session, saved, tmp_pat
 def test_large_columns_are_read_in_several_blocks_in_the_order_of_the_ids(ray_session, tmp_path, monkeypatch, rng):
     values = rng.normal(size=(90, 4)).astype(np.float32)
     for name, rows in (("b", slice(0, 30)), ("c", slice(60, 90)), ("a", slice(30, 60))):
-        ids, lists = np.arange(90)[rows], pa.array(list(values[rows]), pa.list_(pa.float32(), 4))
+        ids, lists = np.arange(90)[rows][::-1], pa.array(list(values[rows][::-1]), pa.list_(pa.float32(), 4))
         pq.write_table(pa.table({"id": ids, "code": lists}), tmp_path / f"{name}.parquet")
     monkeypatch.setattr(points, "BLOCK", 4 * 4 * 40)
     files = [tmp_path / f"{name}.parquet" for name in "bac"]

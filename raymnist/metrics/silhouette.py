@@ -56,9 +56,7 @@ def sums_within(points: Floats, members: Floats) -> Floats:
     for rows in _tiles(len(points)):
         for columns in _tiles(len(points), rows.start):
             tile = _distances(points[rows], norms[rows], points[columns], norms[columns])
-            if rows == columns:
-                np.fill_diagonal(tile, 0)
-            else:
+            if rows != columns:
                 sums[columns] += tile.T @ members[rows]
             sums[rows] += tile @ members[columns]
     return sums
