@@ -58,6 +58,7 @@ def embed_in_this_process(count: int, place: Path) -> dict[str, float]:
 
     from raymnist.evaluation.embedding import embed
     from raymnist.evaluation.sources import Fakes, Network
+    from raymnist.sweep.gauges import Tally
     from raymnist.sweep.resources import Request
 
     ray.init("local", include_dashboard=False, log_to_driver=False)
@@ -67,7 +68,7 @@ def embed_in_this_process(count: int, place: Path) -> dict[str, float]:
     peak.start()
     start = time.perf_counter()
     fakes = Fakes("gan", "gan-00", count, None, generator)
-    embed([fakes], (28, 28, 1), [encoder], None, ["code"], 0, Request(1, 0), place / "points")
+    embed([fakes], (28, 28, 1), [encoder], None, ["code"], 0, Request(1, 0), place / "points", Tally())
     seconds = time.perf_counter() - start
     peak.over.set()
     peak.join()

@@ -43,6 +43,7 @@ from raymnist.evaluation.stages import Stages
 from raymnist.folder import Folder
 from raymnist.metrics.clustering import acc
 from raymnist.models import MODELS, networks
+from raymnist.sweep.gauges import Tally
 from raymnist.sweep.resources import Request
 
 
@@ -170,7 +171,17 @@ def compare_embedding(records, images, encoder, path, count, place):
     taken = {}
     for size in (count // 3, count):
         start = time.perf_counter()
-        embed([real_source(many[:size], None)], (28, 28, 1), [network], None, ["code"], 0, Request(1, 0), place / "p")
+        embed(
+            [real_source(many[:size], None)],
+            (28, 28, 1),
+            [network],
+            None,
+            ["code"],
+            0,
+            Request(1, 0),
+            place / "p",
+            Tally(),
+        )
         taken[size] = time.perf_counter() - start
     records.add(task, "raymnist, with its start", taken[count])
     rate = (count - count // 3) / (taken[count] - taken[count // 3])

@@ -24,7 +24,8 @@ from raymnist.lock import locked
 from raymnist.models import features
 from raymnist.results import Results
 from raymnist.standing import Standing, classifier_of, forgets_all, saved_generator
-from raymnist.sweep import loggers, rules
+from raymnist.sweep import loggers, nodes, rules
+from raymnist.sweep.gauges import Gauges
 from raymnist.sweep.loggers import Logging
 from raymnist.sweep.objective import Scored
 from raymnist.sweep.resources import Cluster, Request
@@ -95,7 +96,9 @@ def _run(standing: Standing, address: str | None, notice: str) -> Results:
     with tempfile.TemporaryDirectory(prefix="raymnist-") as scratch, contextlib.ExitStack() as session:
         start_log = Path(scratch) / "log.txt"
         with logging_to(start_log):
-            session.enter_context(ray_session(address, scratch))
+            session.enter_context(
+                ray_session(address, scratch, provenance.labels(standing.experiment.name, standing.experiment.studies))
+            )
             cluster, requests = _check_with_ray(standing)
         notices = [notice, *standing.forget()]
         _begin(standing, requests)
@@ -147,13 +150,14 @@ def _do(standing: Standing, requests: dict[str, Request], cluster: Cluster, term
     experiment, target = standing.experiment, standing.folder
     logging = Logging(experiment.loggers, experiment.name, target, terminal.say)
     try:
-        for name in experiment.studies:
-            standing = studies.train(name, standing, requests[name], cluster, logging, terminal)
-        stages, failures = standing.stages(), standing.failures
-        if stages:
-            failures += stages.run(terminal.say)
-        else:
-            target.remove_evaluation()
+        with Gauges(experiment.name) as gauges:
+            for name in experiment.studies:
+                standing = studies.train(name, standing, requests[name], cluster, logging, gauges, terminal)
+            stages, failures = standing.stages(), standing.failures
+            if stages:
+                failures += stages.run(terminal.say, gauges)
+            else:
+                target.remove_evaluation()
         status = "incomplete" if failures else "complete"
         target.note(status=status, failures=failures, finished=provenance.now())
     except KeyboardInterrupt:
@@ -204,7 +208,7 @@ def dry_run(
     with (
         tempfile.TemporaryDirectory(prefix="raymnist-") as scratch,
         logging_to(Path(scratch) / "log.txt"),
-        ray_session(address, scratch),
+        ray_session(address, scratch, provenance.labels(experiment.name, experiment.studies)),
     ):
         cluster, requests = _check_with_ray(standing)
     return outlook.lines(standing, cluster, requests)
@@ -216,6 +220,7 @@ def _check_with_ray(standing: Standing) -> tuple[Cluster, dict[str, Request]]:
     Returns what the cluster can hold, and what each study's trials ask for.
     """
     experiment, cluster = standing.experiment, Cluster.connected()
+    nodes.check(standing.folder.path)
     requests = {name: cluster.settle(f"studies.{name}", study.resources) for name, study in experiment.studies.items()}
     evaluation = experiment.evaluation
     if evaluation:

@@ -7,6 +7,7 @@ from collections import Counter
 from raymnist.models import MODELS, features
 from raymnist.standing import Standing
 from raymnist.sweep import rules
+from raymnist.sweep.gauges import Gauges
 from raymnist.sweep.loggers import Logging
 from raymnist.sweep.ranking import ranking
 from raymnist.sweep.resources import Cluster, Request
@@ -15,9 +16,17 @@ from raymnist.sweep.tables import write_best, write_tables
 from raymnist.sweep.trainable import CheckpointPlace
 from raymnist.terminal import Terminal
 
+RETRIES = 2  # of trials that lost their worker or node; a run that is begun again tries them again anyway
+
 
 def train(
-    name: str, standing: Standing, request: Request, cluster: Cluster, logging: Logging, terminal: Terminal
+    name: str,
+    standing: Standing,
+    request: Request,
+    cluster: Cluster,
+    logging: Logging,
+    gauges: Gauges,
+    terminal: Terminal,
 ) -> Standing:
     """Search a study, then confirm its best; writes the tables of trials, and returns how things stand then."""
     for warning in (*rules.warnings(name, standing.experiment.studies[name]), cluster.warning(name, request)):
@@ -32,6 +41,7 @@ def train(
         request,
         None if cluster.types else cluster.at_once(request),
         logging,
+        gauges,
     )
     is_new = False
     for part in ("trials", "confirmations"):
@@ -41,9 +51,16 @@ def train(
             continue
         is_new = True
         terminal.say(f"{name}: training {len(to_train)} of {len(outcomes)} {part}")
-        with terminal.epochs(name, sum(outcome.trial.train.epochs for outcome in to_train)) as progress:
-            search.train(outcomes, progress, name if part == "trials" else f"{name} {part}")
-        standing = standing.reread(name)
+        for left in reversed(range(1 + RETRIES)):
+            with terminal.epochs(name, sum(outcome.trial.train.epochs for outcome in to_train)) as progress:
+                search.train(to_train, progress, name if part == "trials" else f"{name} {part}")
+            standing = standing.reread(name)
+            begun = {outcome.trial.trial_id for outcome in to_train}
+            to_train = [o for o in standing.outcomes[name] if o.is_lost and o.trial.trial_id in begun]
+            if not to_train or not left:
+                break
+            lost = ", ".join(outcome.trial.trial_id for outcome in to_train)
+            terminal.say(f"{name}: going on with what lost its worker or node: {lost}")
     tell_of_time(name, standing, terminal)
     for outcome in standing.outcomes[name]:
         if outcome.history:

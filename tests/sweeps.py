@@ -3,6 +3,7 @@
 from raymnist import datasets, pipeline
 from raymnist.config import Dataset
 from raymnist.models import features
+from raymnist.sweep.gauges import Gauges
 from raymnist.sweep.loggers import Logging
 from raymnist.sweep.objective import Scored
 from raymnist.sweep.plan import Plan
@@ -63,5 +64,6 @@ def tune(experiment, images, results, request=BOTH_CPUS, trials=None):
     logging = Logging(experiment.loggers, experiment.name, results, told.say)
     place = CheckpointPlace(None, "", 1)
     at_once = Cluster.connected().at_once(request)
-    Search(planned, images, CLASSIFIER, results, place, request, at_once, logging).train(outcomes, told, "gan")
+    search = Search(planned, images, CLASSIFIER, results, place, request, at_once, logging, Gauges(experiment.name))
+    search.train(outcomes, told, "gan")
     return [planned.outcome(o.trial, results) for o in outcomes] if trials else planned.outcomes(results), told

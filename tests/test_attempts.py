@@ -8,6 +8,7 @@ import ray
 
 from raymnist.errors import InputError
 from raymnist.evaluation.attempts import attempt, attempt_all
+from raymnist.sweep.gauges import Tally
 
 
 @ray.remote
@@ -35,7 +36,9 @@ def raised(error):
     ],
 )
 def test_a_piece_that_fails_leaves_its_reason_and_stops_no_other(ray_session, call, said):
-    first, broken, last = attempt_all([lambda: 1, call, lambda: 3])
+    tally = Tally(pieces=4)
+    first, broken, last = attempt_all([lambda: 1, call, lambda: 3], tally)
+    assert tally.share == 0.75
     assert (first.result, last.result, first.error, broken.result) == (1, 3, "", None)
     assert broken.error.startswith(said)
     assert "\n" not in broken.error

@@ -158,3 +158,16 @@ def test_a_place_is_tried_and_left_as_it_was(tmp_path):
     for name in ("there", "not there"):
         checkpoints.check((tmp_path / name).as_uri())
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
+def test_a_process_that_was_given_up_leaves_the_folder_to_the_one_after_it(digits, tmp_path):
+    """As on a node that is cut off from the head, but not from the folder that all share."""
+    trial = a_trial("dense_gan", epochs=3)
+    given_up = TrialFolder(tmp_path / "t", "key")
+    left = trained(trial, digits, given_up, 1)
+    after = trained(trial, digits, TrialFolder(tmp_path / "t", "key"), 1)
+    assert after.epochs_done == 2
+    written = (tmp_path / "t" / "history.csv").read_bytes()
+    with pytest.raises(RuntimeError, match="found that of another"):
+        given_up.epoch(left)
+    assert (tmp_path / "t" / "history.csv").read_bytes() == written

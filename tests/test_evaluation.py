@@ -20,6 +20,7 @@ from raymnist.evaluation.embedded import Column, Embedded
 from raymnist.evaluation.sources import Fakes, Network, real_source
 from raymnist.metrics import GENERATOR_METRICS, PROJECTION_METRICS
 from raymnist.models import MODELS, features, networks
+from raymnist.sweep.gauges import Tally
 from raymnist.sweep.resources import Request
 
 ONE_CPU = Request(1, 0)
@@ -53,7 +54,9 @@ def test_the_pipeline_embeds_what_the_networks_embed(ray_session, saved, tmp_pat
     both = np.concatenate([images, fakes])
     for target, wanted in ((tmp_path / "points", ONE_CPU), (tmp_path / "again", Request(0.5, 0.5))):
         sources = [real_source(images, labels), Fakes("gan", "gan-02", 300, None, generator)]
-        statistics = embedding.embed(sources, (28, 28, 1), [encoder], None, ["code", "pixels"], 7, wanted, target)
+        statistics = embedding.embed(
+            sources, (28, 28, 1), [encoder], None, ["code", "pixels"], 7, wanted, target, Tally()
+        )
         assert "MapBatches(Embed)" in statistics
         assert len(list(target.glob("*.parquet"))) > 2
         table = pq.read_table(target).sort_by("id").to_pandas()
@@ -125,10 +128,10 @@ def evaluation(**settings):
 def reduced_and_scored(chosen, origins, target):
     """Reduce and score as the stages do: the spaces' points by population, trial and reducer; rows; failures."""
     embedded = Embedded.of(*origins, chosen)
-    failed = coordinates.reduce_all(chosen, embedded, [CODE], target)
+    failed = coordinates.reduce_all(chosen, embedded, [CODE], target, Tally())
     found = spaces.Map(chosen.fit_on, embedded, *coordinates.read_coordinates(target))
     every = list(spaces.spaces(chosen, embedded, [CODE]))
-    clusterings, rows, errors = scores.score_all(chosen, every, found, 4)
+    clusterings, rows, errors = scores.score_all(chosen, every, found, 4, Tally())
     table = pd.DataFrame(rows, columns=scores.COLUMNS)
     return {(s.population, s.trial_id, s.reducer): (s, found) for s in every}, clusterings, table, failed, errors
 

@@ -182,7 +182,7 @@ ON_NODES = """
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
         cluster.add_node(num_cpus=2)
         cluster.add_node(num_cpus=2)
-        with tempfile.TemporaryDirectory() as scratch, ray_session(None, scratch):
+        with tempfile.TemporaryDirectory() as scratch, ray_session(None, scratch, {}):
             assert len(ray.nodes()) == 1  # one of its own, not this cluster, to which nobody has sent it
         ray.init(address=cluster.address, log_to_driver=False)
         assert len(ray.nodes()) == 3

@@ -12,6 +12,7 @@ from raymnist.evaluation.embedding import embed
 from raymnist.evaluation.points import read_points
 from raymnist.evaluation.sources import Network, source_of
 from raymnist.models import networks
+from raymnist.sweep.gauges import Tally
 from raymnist.sweep.resources import Request
 
 SHAPE = (28, 28, 1)
@@ -51,7 +52,7 @@ def test_images_in_files_are_read_in_their_order_in_any_ranges(write, pixels, tm
 def test_images_in_files_are_embedded_beside_others(ray_session, pixels, tmp_path):
     made = source_of(Network("made", "made.x", str(in_npz(tmp_path / "made", pixels)), ""), 700, SHAPE)
     real = sources.real_source(pixels[::-1][:20], None)
-    embed([real, made], SHAPE, [], None, ["pixels"], 0, Request(1, 0), tmp_path / "points")
+    embed([real, made], SHAPE, [], None, ["pixels"], 0, Request(1, 0), tmp_path / "points", Tally())
     _, (found,) = read_points(tmp_path / "points")
     np.testing.assert_array_equal(np.rint(found.blocks("pixels").array() * 255), pixels.reshape(700, -1))
 

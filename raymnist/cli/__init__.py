@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from raymnist.cli import images, look, run, score
+from raymnist.cli import images, look, run, score, submit
 from raymnist.errors import InputError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run.run)
+app.command()(submit.submit)
 app.command()(look.show)
 app.command()(look.report)
 app.command()(images.generate)

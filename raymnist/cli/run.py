@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +22,9 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget earlier results: all, or those of the STUDY named after it.")
     ] = False,
-    results: Annotated[Path, typer.Option(metavar="PARENT", help="The folder above the results folder.")] = Path(
-        "results"
-    ),
+    results: Annotated[
+        Path, typer.Option(metavar="PARENT", envvar="RAYMNIST_RESULTS", help="The folder above the results folder.")
+    ] = Path("results"),
     address: Annotated[str | None, typer.Option(metavar="RAY", help="A Ray cluster to join, such as auto.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, say what would run, run nothing.")
@@ -39,9 +41,14 @@ def run(
             typer.echo(line)
         return
     outcome = pipeline.run(experiment, sets, results=results, fresh=study or fresh, address=address)
-    from raymnist.cli.look import print_leaderboard
+    from raymnist import jobs
+    from raymnist.cli import look
 
-    print_leaderboard([outcome])
+    if jobs.IN_A_JOB in os.environ:  # whose log is all that its user sees of it
+        look.show([outcome.folder.path])
+        typer.echo(f"{jobs.RESULTS_LIE}{outcome.folder.path.absolute()} on {platform.node()}")
+    else:
+        look.print_leaderboard([outcome])
     if outcome.manifest["status"] != "complete":
         raise typer.Exit(1)
 

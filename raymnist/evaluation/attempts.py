@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
 from raymnist.errors import InputError
+from raymnist.sweep.gauges import Tally
 
 T = TypeVar("T")
 
@@ -24,14 +25,20 @@ class Attempt(Generic[T]):
     error: str = ""
 
 
-def attempt_all(pieces: Sequence[Callable[[], T]]) -> list[Attempt[T]]:
+def attempt_all(pieces: Sequence[Callable[[], T]], tally: Tally) -> list[Attempt[T]]:
     """Call functions that wait for Ray's tasks, a few at a time, each in a thread of its own.
 
-    The traceback of one that fails goes to the log. What is wrong with Ray itself is raised.
+    The traceback of one that fails goes to the log. What is wrong with Ray itself is raised. tally: counts those done.
     """
+
+    def counted(piece: Callable[[], T]) -> Attempt[T]:
+        done = attempt(piece)
+        tally.done += 1
+        return done
+
     threads = ThreadPoolExecutor(max_workers=2 + int(ray.cluster_resources().get("CPU", 1)))
     try:
-        return list(threads.map(attempt, pieces))
+        return list(threads.map(counted, pieces))
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # after an interrupt nothing more begins
 

@@ -62,7 +62,7 @@ class Blocks:
         cut: arrays [n] or lists of them, of which each call gets its block's part behind the arguments.
         """
         return [
-            on_worker.remote(function, ref, *arguments, *(array[rows] for array in cut))
+            on_worker(function, ref, *arguments, *(array[rows] for array in cut))
             for ref, rows in zip(self.refs, self.slices, strict=True)
         ]
 
@@ -78,7 +78,7 @@ class Blocks:
         """Take some points, by their rising places among all."""
         of_blocks = [places[(rows.start <= places) & (places < rows.stop)] - rows.start for rows in self.slices]
         taken = [(ref, some) for ref, some in zip(self.refs, of_blocks, strict=True) if len(some)]
-        refs = tuple(on_worker.remote(np.take, ref, some, 0) for ref, some in taken)
+        refs = tuple(on_worker(np.take, ref, some, 0) for ref, some in taken)
         return type(self)(refs, tuple(len(some) for _, some in taken), self.dims)
 
     def sample(self, most: int, seed: int) -> NDArray[np.int64]:
@@ -93,7 +93,12 @@ def in_one(*blocks: NDArray[np.float32]) -> NDArray[np.float32]:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
+def on_worker(function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
+    """Call a function on a worker, under its own name in the dashboard; Ray brings it the arrays behind references."""
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__.lstrip('_')}"
+    return _call.options(name=name).remote(function, *arguments)
+
+
 @ray.remote(num_cpus=1)
-def on_worker(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function on a worker; Ray brings it the arrays behind references."""
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)

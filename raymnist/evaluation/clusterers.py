@@ -192,7 +192,7 @@ def _chosen(clusterer: Clusterer, points: Blocks, counts: range, options: Any, s
     found = [_cluster(clusterer, points, count, options, seed) for count in counts]
     places = points.sample(COMPARED, seed)
     sample = points.take(places)
-    values = ray.get([on_worker.remote(_silhouette, clusters[places], *sample.refs) for clusters in found])
+    values = ray.get([on_worker(_silhouette, clusters[places], *sample.refs) for clusters in found])
     print("silhouette by number of clusters:", dict(zip(counts, np.round(values, 4).tolist(), strict=True)))
     if np.isnan(values).all():
         raise InputError(f"from {counts[0]} to {counts[-1]} clusters none has a silhouette: all points are in one")

@@ -20,6 +20,7 @@ from raymnist.evaluation.attempts import attempt, attempt_all
 from raymnist.evaluation.blocks import Blocks
 from raymnist.evaluation.embedded import Column, Embedded
 from raymnist.evaluation.points import Origin, read_blocks
+from raymnist.sweep.gauges import Tally
 
 FAILURES = "_failures.json"  # readers of Parquet folders leave out what begins with _
 
@@ -40,7 +41,9 @@ class Coordinates:
     reducer: str
 
 
-def reduce_all(evaluation: Evaluation, embedded: Embedded, of: Sequence[Column], target: Path) -> list[str]:
+def reduce_all(
+    evaluation: Evaluation, embedded: Embedded, of: Sequence[Column], target: Path, tally: Tally
+) -> list[str]:
     """Run every reducer of a resolved evaluation, several at a time, and write the coordinates to `target`.
 
     A reducer is fitted on the real points and places each generator's fakes. `fit_on: both` adds, for each generator,
@@ -58,7 +61,8 @@ def reduce_all(evaluation: Evaluation, embedded: Embedded, of: Sequence[Column],
                 if evaluation.fit_on == "both":
                     pieces += [partial(work.on_both, fake, len(pieces) + n) for n, fake in enumerate(embedded.fakes)]
         failures: dict[Coordinates, str] = {}
-        for done in attempt_all(pieces):
+        tally.pieces = len(pieces)
+        for done in attempt_all(pieces, tally):
             if done.result is None:  # it notes all failures that it knows
                 raise RuntimeError(done.error)
             failures |= done.result

@@ -23,6 +23,7 @@ from raymnist.evaluation.sources import Network, Read, Source, code_column, piec
 from raymnist.models import networks
 from raymnist.models.features import ClassifierFile
 from raymnist.models.saved import SavedGenerator, load
+from raymnist.sweep.gauges import Tally
 from raymnist.sweep.resources import Cluster, Request
 
 PART = 32 * networks.CHUNK  # images of one work item at most: some 6 MB of pixels, and a file of the output
@@ -110,12 +111,13 @@ def embed(
     seed: int,
     wanted: Request,
     target: Path,
+    tally: Tally,
     most: int | None = None,
 ) -> str:
     """Embed the images of all sources, the real ones first, into Parquet files in `target`; they stream through.
 
     A row per image, its id the place in the order of the sources. Where a generator fails, its rows have an `error` and
-    nothing else. wanted: what an actor of the pool occupies. most: actors at the same time.
+    nothing else. wanted: what an actor of the pool occupies. tally: counts the files. most: actors at the same time.
     Returns Ray Data's statistics of the job.
     """
     cpus = ray.cluster_resources().get("CPU", 1)
@@ -127,6 +129,7 @@ def embed(
     size = min(PART, networks.CHUNK * math.ceil(images / networks.CHUNK / actors / 4))
     parts = list(_parts(sources, size))
     with folder.replacing(target) as draft:
+        tally.pieces, tally.counted = len(parts), lambda: len(list(draft.glob("*.parquet")))
         data = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
             Embed,
             fn_constructor_args=(list(sources), shape, list(encoders), classifier, list(features), seed),
@@ -137,7 +140,9 @@ def embed(
             compute=ray.data.ActorPoolStrategy(size=actors),
             **({"resources": wanted.other} if wanted.other else {}),
         )
+        data.set_name("embed")
         data.write_parquet(str(draft.resolve()), ray_remote_args={"num_cpus": min(1, cpus / 2)})
+        tally.done, tally.counted = len(parts), None
         return str(data.stats())
 
 

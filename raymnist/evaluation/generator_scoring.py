@@ -19,6 +19,7 @@ from raymnist.evaluation.reference import Extract, Reference, Scores, reference
 from raymnist.folder import Folder
 from raymnist.metrics import Features
 from raymnist.models.features import ClassifierFile
+from raymnist.sweep.gauges import Tally
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class GeneratorScoring:
     seed: int
     extract: Extract
 
-    def run(self, origins: Sequence[Origin], results: Folder) -> tuple[list[dict[str, Any]], list[str], str]:
+    def run(
+        self, origins: Sequence[Origin], results: Folder, tally: Tally
+    ) -> tuple[list[dict[str, Any]], list[str], str]:
         """Score each generator by a Ray task; writes what the results table has no room for.
 
         Returns the table's rows, with one that has an `error` for each generator that cannot be scored; what failed;
@@ -50,7 +53,7 @@ class GeneratorScoring:
             return [self._failure(origin, error) for origin in origins], [error], ""
         beside, floor = real.result
         shared = ray.put(beside)
-        attempts = attempt_all([partial(self._score, shared, origin) for origin in origins])
+        attempts = attempt_all([partial(self._score, shared, origin) for origin in origins], tally)
         scored = [(origin, one.result) for origin, one in zip(origins, attempts, strict=True) if one.result]
         made, shown = [one for _, one in scored], [read_pixels(origin, one.copies.rows) for origin, one in scored]
         write_nearest(made, shown, self.images, results.embeddings / "nearest")

@@ -45,7 +45,7 @@ def of_blocks(points: Blocks) -> Moments:
     """Compute the moments of all points, merged in pairs by Ray tasks."""
     parts = points.each(Moments.of)
     while len(parts) > 1:
-        pairs = [on_worker.remote(merge, *parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
+        pairs = [on_worker(merge, *parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
         parts = [*pairs, *parts[len(pairs) * 2 :]]
     found: Moments = ray.get(parts[0])
     return found

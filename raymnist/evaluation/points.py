@@ -53,7 +53,7 @@ def read_blocks(files: Sequence[Path], column: str, low: int = 0, high: int = 2*
     refs = []
     for first, last in ((int(block[0]), int(block[-1])) for block in blocks if len(block)):
         some = [file for file, of_file in held.items() if ((of_file >= first) & (of_file <= last)).any()]
-        refs.append(on_worker.remote(read_lists, some, column, first, last + 1))
+        refs.append(on_worker(read_lists, some, column, first, last + 1))
     return Blocks(tuple(refs), tuple(len(block) for block in blocks if len(block)), dims)
 
 

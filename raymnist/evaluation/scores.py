@@ -25,6 +25,7 @@ from raymnist.evaluation.silhouettes import silhouette
 from raymnist.evaluation.spaces import Map, Space
 from raymnist.metrics import CLUSTERING_METRICS, PROJECTION_METRICS, Estimate
 from raymnist.metrics.clustering import ari
+from raymnist.sweep.gauges import Tally
 
 COLUMNS = (
     "study", "trial_id", "encoder", "population", "features", "reducer", "clusterer", "metric", "value", "ci_low",
@@ -46,7 +47,7 @@ class Clustering:
 
 
 def score_all(
-    evaluation: Evaluation, found: Sequence[Space], points: Map, classes: int
+    evaluation: Evaluation, found: Sequence[Space], points: Map, classes: int, tally: Tally
 ) -> tuple[list[Clustering], list[Row], list[str]]:
     """Score every space, and run and score every clusterer in it, several at a time.
 
@@ -60,8 +61,9 @@ def score_all(
         for space in found
         for part in evaluation.clusterers
     ]
-    of_spaces = attempt_all(quality)
-    of_clusterers = attempt_all([piece for _, _, piece in pieces])
+    tally.pieces += len(quality) + len(pieces)
+    of_spaces = attempt_all(quality, tally)
+    of_clusterers = attempt_all([piece for _, _, piece in pieces], tally)
     rows: list[Row] = []
     failed: dict[str, list[str]] = {}  # where, by the error
     for (space, part, _), clustering in zip(pieces, of_clusterers, strict=True):
@@ -107,7 +109,7 @@ def _quality(space: Space, points: Map) -> list[Row]:
     places = features.sample(SAMPLE, space.column.seed)
     before, after = features.take(places), points.points(space).take(places)
     labels = space.labels[places] if space.population == "real" else np.full(len(places), -1)
-    values = ray.get(on_worker.remote(_project, space.is_reduced, labels, len(before.refs), *before.refs, *after.refs))
+    values = ray.get(on_worker(_project, space.is_reduced, labels, len(before.refs), *before.refs, *after.refs))
     about = _about(space, "") | {"n_images": len(places)}
     return [about | {"metric": name, "value": value} for name, value in values.items() if math.isfinite(value)]
 
@@ -141,7 +143,7 @@ def _clustering(space: Space, part: Part, points: Map, classes: int) -> Clusteri
         halves = np.arange(len(clusters)) % 2 == 0
         sources = np.random.default_rng([space.column.seed, len(halves)]).permutation(halves)
     given = {"labels": labels if has_labels else None, "sources": sources, "clusters": clusters}
-    others = on_worker.remote(_score, given, clusterers.CLUSTERERS[part.name].has_noise)
+    others = on_worker(_score, given, clusterers.CLUSTERERS[part.name].has_noise)
     values = {"silhouette": silhouette(held, clusters, space.column.seed), **ray.get(others)}
     about = _about(space, clusterers.label(part))
     rows = [about | {"metric": name, **_in_table(value)} for name, value in values.items()]

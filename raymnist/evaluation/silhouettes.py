@@ -47,9 +47,9 @@ def _all_sums(points: Blocks, own: Integers, clusters: int, centre: Floats) -> F
     """Sum each point's distances to each cluster, every pair of pieces once, as a task of its own."""
     pieces = list(_pieces(points))
     tasks = {
-        (i, j): on_worker.remote(_pair, centre, clusters, *_given(pieces[i], own), *_given(pieces[j], own))
+        (i, j): on_worker(_pair, centre, clusters, *_given(pieces[i], own), *_given(pieces[j], own))
         if i != j
-        else on_worker.remote(_alone, centre, clusters, *_given(pieces[i], own))
+        else on_worker(_alone, centre, clusters, *_given(pieces[i], own))
         for i in range(len(pieces))
         for j in range(i, len(pieces))
     }
@@ -68,7 +68,7 @@ def _of_sample(points: Blocks, own: Integers, counts: Integers, centre: Floats, 
     drawn = [rng.choice(np.flatnonzero(own == cluster), count, replace=False) for cluster, count in enumerate(wanted)]
     places = np.sort(np.concatenate(drawn))
     sample = ray.put(points.take(places).array())
-    parts = [on_worker.remote(_to_piece, centre, len(counts), sample, *_given(piece, own)) for piece in _pieces(points)]
+    parts = [on_worker(_to_piece, centre, len(counts), sample, *_given(piece, own)) for piece in _pieces(points)]
     values = coefficients(sum(map(ray.get, parts)), own[places], counts)
     strata = [values[own[places] == cluster] for cluster in range(len(counts))]
     weights = counts / counts.sum()

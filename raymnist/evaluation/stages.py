@@ -26,6 +26,7 @@ from raymnist.evaluation.spaces import Map, spaces
 from raymnist.folder import Folder
 from raymnist.metrics import Features
 from raymnist.models.features import ClassifierFile
+from raymnist.sweep.gauges import Gauges, Tally
 from raymnist.sweep.resources import Cluster
 
 
@@ -106,7 +107,7 @@ class Stages:
         }
         return self.results.is_complete(stage, key) and all(path.exists() for path in written[stage])
 
-    def run(self, say: Callable[[str], None]) -> list[str]:
+    def run(self, say: Callable[[str], None], gauges: Gauges) -> list[str]:
         """Do the stages that are not complete; needs Ray. Returns what failed, a line each; such stages stay open."""
         work = {"points": self._embed, "coordinates": self._reduce, "scores": self._score}
         keys = self.keys()
@@ -117,7 +118,7 @@ class Stages:
         failures: list[str] = []
         for stage in open_stages:
             start = time.perf_counter()
-            said, failed = work[stage]()
+            said, failed = work[stage](gauges.stage(stage))
             say(said)
             failures += failed
             if failed:
@@ -126,25 +127,25 @@ class Stages:
                 self.results.complete(stage, keys[stage], time.perf_counter() - start)
         return list(dict.fromkeys(failures))
 
-    def _embed(self) -> tuple[str, list[str]]:
+    def _embed(self, tally: Tally) -> tuple[str, list[str]]:
         real, labels = self._real()
         made = max(self.evaluation.fakes or len(real), self.scored)
         sources = [
             real_source(real, labels),
             *(source_of(generator, made, self.images.shape) for generator in self.generators),
         ]
-        self._embed_into(self.results.embeddings / "points", sources, self.encoders, self._columns())
+        self._embed_into(self.results.embeddings / "points", sources, self.encoders, self._columns(), tally)
         failed = [f"{one.trial_id}: {one.error}" for one in self._points()[1] if one.error]
         by = f" and {made} fakes by {', '.join(g.trial_id for g in self.generators)}" if self.generators else ""
         return f"embedded {len(real)} real images{by}", failed
 
     def _embed_into(
-        self, target: Path, sources: Sequence[Source], encoders: list[Network], features: Sequence[str]
+        self, target: Path, sources: Sequence[Source], encoders: list[Network], features: Sequence[str], tally: Tally
     ) -> None:
         wanted = Cluster.connected().settle("evaluation", self.evaluation.resources)
         most = self.evaluation.resources.max_concurrent
-        given = (sources, self.images.shape, encoders, self.classifier, features, self.seed, wanted, target, most)
-        print(embed(*given))
+        given = (sources, self.images.shape, encoders, self.classifier, features, self.seed, wanted, target)
+        print(embed(*given, tally, most))
 
     def _columns(self) -> list[str]:
         return [*(self.evaluation.features or []), *([self.scored_by] if self.scored else [])]
@@ -164,17 +165,18 @@ class Stages:
     def _points(self) -> tuple[Origin, list[Origin]]:
         return read_points(self.results.embeddings / "points")
 
-    def _reduce(self) -> tuple[str, list[str]]:
+    def _reduce(self, tally: Tally) -> tuple[str, list[str]]:
         embedded = Embedded.of(*self._points(), self.evaluation)
-        failed = reduce_all(self.evaluation, embedded, self.clustered, self.results.embeddings / "coordinates")
+        failed = reduce_all(self.evaluation, embedded, self.clustered, self.results.embeddings / "coordinates", tally)
         return "reduced the embeddings", failed
 
-    def _score(self) -> tuple[str, list[str]]:
+    def _score(self, tally: Tally) -> tuple[str, list[str]]:
         embedded = Embedded.of(*self._points(), self.evaluation)
         coordinates, failures = read_coordinates(self.results.embeddings / "coordinates")
         found = list(spaces(self.evaluation, embedded, self.clustered))
         points = Map(self.evaluation.fit_on, embedded, coordinates, failures)
-        clusterings, rows, failed = scores.score_all(self.evaluation, found, points, self.images.classes)
+        tally.pieces = len(self.generators) if self.scored else 0
+        clusterings, rows, failed = scores.score_all(self.evaluation, found, points, self.images.classes, tally)
         scores.write_clusters(clusterings, self.results.embeddings / "clusters")
         doubt = ""
         if self.scored:
@@ -182,7 +184,7 @@ class Stages:
             scoring = GeneratorScoring(
                 self.images, self.classifier, self.scored_by, encoder, self.scored, self.seed, self._extract
             )
-            of_generators, of_them, doubt = scoring.run(self._points()[1], self.results)
+            of_generators, of_them, doubt = scoring.run(self._points()[1], self.results, tally)
             rows += of_generators
             failed += of_them
         else:
@@ -198,7 +200,7 @@ class Stages:
     def _extract(self, pixels: Pixels) -> Features:
         """Compute features of real images as the points are, by Ray Data."""
         target = self.results.embeddings / "reference"
-        self._embed_into(target, [real_source(pixels, None)], self.encoders[:1], [self.scored_by])
+        self._embed_into(target, [real_source(pixels, None)], self.encoders[:1], [self.scored_by], Tally())
         real, _ = read_points(target)
         found = read_features(real, self.scored_by)
         folder.remove(target)

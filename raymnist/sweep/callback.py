@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ray import cloudpickle, tune
+from ray.exceptions import RayActorError
 
 from raymnist import folder
 from raymnist.metrics import METRICS
 from raymnist.sweep.budget import Deadline, Stopwatch
+from raymnist.sweep.gauges import Gauges, Tally
 from raymnist.sweep.loggers import Logging
 from raymnist.sweep.outcome import RAN_ON, Outcome, read
 
@@ -39,10 +41,14 @@ class Bookkeeper(tune.Callback):
         logging: Logging,
         stopwatch: Stopwatch,
         deadline: Deadline,
+        gauges: Gauges,
+        tally: Tally,
     ):
-        """`begun` has the trials by their ids, as soon as Tune has them."""
+        """`begun` has the trials by their ids, as soon as Tune has them; `tally` counts their epochs."""
         self.stopwatch, self.deadline = stopwatch, deadline
         self.begun = begun
+        self.gauges, self.tally = gauges, tally
+        self.statuses: dict[str, str] = {}
         self.logging = logging
         self.progress = progress
         self.epochs: dict[str, int] = {}
@@ -58,7 +64,8 @@ class Bookkeeper(tune.Callback):
         planned = self.begun[str(trial)].trial
         before = self.epochs.get(planned.trial_id, 0)
         self.epochs[planned.trial_id] = result["epoch"]
-        self.progress.advance(result["epoch"] - before)
+        self._advance(result["epoch"] - before)
+        self.gauges.look(planned, result)
         told = ", ".join(f"{name} {value:.4g}" for name, value in result.items() if name in METRICS)
         self.progress.look(f"{planned.trial_id} epoch {result['epoch']} of {planned.train.epochs}: {told}")
         self._log(planned.trial_id)
@@ -66,6 +73,10 @@ class Bookkeeper(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Note the time spent, between the trials' looks too."""
         self.stopwatch.tick()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Count a trial that has got its worker."""
+        self._count(self.begun[str(trial)].trial.trial_id, "running")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note a trial that trained to its end, or that the scheduler stopped.
@@ -79,7 +90,7 @@ class Bookkeeper(tune.Callback):
             return
         status = "finished" if result["trained"] else "stopped"
         self._note(trial, status, **_where(result))
-        self.progress.advance(planned.train.epochs - result["epoch"])
+        self._advance(planned.train.epochs - result["epoch"])
         changed = {name: result[name] for name in planned.perturbed}
         settings = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
                              for name, value in {**planned.searched, **changed}.items())  # fmt: skip
@@ -93,15 +104,29 @@ class Bookkeeper(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note and name a trial that failed; the others go on."""
         planned = self.begun[str(trial)].trial
-        error = one_line(_error_of(trial))
-        self._note(trial, "failed", error=error, **_where(trial.last_result or {}))
-        self.progress.advance(planned.train.epochs - self.epochs.get(planned.trial_id, 0))
+        cause = _error_of(trial)
+        # Not what failed as it began: that is the trial's own doing.
+        is_lost = isinstance(cause, RayActorError) and not getattr(cause, "actor_init_failed", False)
+        error = one_line(cause)
+        self._note(trial, "failed", error=error, lost=is_lost, **_where(trial.last_result or {}))
+        self._advance(planned.train.epochs - self.epochs.get(planned.trial_id, 0))
         self.progress.say(f"{planned.trial_id} failed: {error}", problem=True)
 
     def _note(self, trial: Any, status: str, **facts: Any) -> None:
         outcome = self.begun[str(trial)]
         folder.write_json(outcome.path / "status.json", {"status": status, **facts})
+        self._count(outcome.trial.trial_id, status)
         self._log(outcome.trial.trial_id)
+
+    def _advance(self, epochs: int) -> None:
+        self.progress.advance(epochs)
+        self.tally.done += epochs
+
+    def _count(self, trial_id: str, status: str) -> None:
+        self.statuses[trial_id] = status
+        study, now = self.begun[trial_id].trial.study, list(self.statuses.values())
+        for known in ("running", "pending", "finished", "stopped", "failed"):
+            self.gauges.set("raymnist_trials", now.count(known), study=study, status=known)
 
     def _log(self, trial_id: str) -> None:
         if not self.logging.loggers:

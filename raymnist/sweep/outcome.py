@@ -24,7 +24,7 @@ class Outcome:
     status: `finished` trained to its end, `stopped` was ended early by the scheduler, `out_of_time` as the time was
     over, before which `skipped` had not begun.
     history: a row per epoch. path: its folder. error: one line, or empty.
-    ran_on: the host, the process and the CUDA devices it saw last.
+    ran_on: the host, the process and the CUDA devices it saw last. is_lost: it failed with its worker or node.
     """
 
     trial: TrialConfig
@@ -34,6 +34,7 @@ class Outcome:
     history: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
     ran_on: dict[str, Any] = field(default_factory=dict)
+    is_lost: bool = False
 
     @property
     def is_ended(self) -> bool:
@@ -80,7 +81,8 @@ def read(trial: TrialConfig, key: str, path: Path) -> Outcome:
                 for row in csv.DictReader(file)
             ]
     ran_on = {name: status[name] for name in RAN_ON if name in status}
-    return Outcome(trial, key, path, status.get("status", "pending"), history, status.get("error", ""), ran_on)
+    error, is_lost = status.get("error", ""), status.get("lost", False)
+    return Outcome(trial, key, path, status.get("status", "pending"), history, error, ran_on, is_lost)
 
 
 def write_config(outcome: Outcome) -> TrialConfig:

@@ -26,6 +26,7 @@ from raymnist.metrics import METRICS
 from raymnist.models.features import ClassifierFile
 from raymnist.sweep.budget import Deadline, Stopwatch
 from raymnist.sweep.callback import Bookkeeper, Progress
+from raymnist.sweep.gauges import Gauges
 from raymnist.sweep.loggers import Logging
 from raymnist.sweep.outcome import Outcome, write_config
 from raymnist.sweep.plan import Plan, last_name
@@ -56,6 +57,7 @@ class Search:
     request: Request
     at_once: int | None
     logging: Logging
+    gauges: Gauges
 
     def train(self, outcomes: Sequence[Outcome], progress: Progress, part: str) -> None:
         """Train the trials among `outcomes` that have not ended, each in its own folder.
@@ -70,7 +72,8 @@ class Search:
         deadline = Deadline(math.inf if to_train[0].trial.confirms else self.plan.seconds_left(self.results))
         if deadline.is_over:
             return
-        stopwatch = Stopwatch(self.results, part)
+        stopwatch, tally = Stopwatch(self.results, part), self.gauges.stage(part)
+        tally.pieces = sum(outcome.trial.train.epochs for outcome in to_train)
         is_open = any(not outcome.key for outcome in to_train) or math.isfinite(deadline.end)
         if is_open and not isinstance(scheduler, PopulationBasedTraining):  # which needs all of them at hand
             searcher, planned = InOrder(self.plan, to_train, self.results, deadline, begun), {}
@@ -108,7 +111,7 @@ class Search:
                     name=self.plan.name,
                     storage_path=storage,
                     stop=deadline,
-                    callbacks=[Bookkeeper(begun, progress, self.logging, stopwatch, deadline)],
+                    callbacks=[Bookkeeper(begun, progress, self.logging, stopwatch, deadline, self.gauges, tally)],
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, num_to_keep=4),
                     verbose=0,
                 ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from raymnist.training import samples
 from raymnist.training.checkpoints import CheckpointFolder
 from raymnist.training.loop import Row, Training
 
+MARK = ".worker"  # the file that tells which process trains here
+
 
 class TrialFolder:
     """What a training leaves in its trial's folder."""
@@ -22,6 +25,7 @@ class TrialFolder:
         self.path = path
         self.key = key
         self.checkpoints = checkpoints or CheckpointFolder.local(path / "checkpoints", best=1)
+        self.mark = uuid.uuid4().hex
 
     def begin(self, training: Training) -> None:
         """Write the configuration, and go on from the checkpoint that bears the same key, or start anew.
@@ -34,6 +38,7 @@ class TrialFolder:
         elif (self.path / "history.csv").is_file():  # else what a checkpoint elsewhere goes with is gone
             self.checkpoints.restore(training)
         folder.write_json(config, {"key": self.key, **training.trial.model_dump(mode="json")})
+        folder.write_text(self.path / MARK, self.mark)
 
     def take_over(self, training: Training, path: Path) -> None:
         """Go on with the variables of a checkpoint, and keep that at once."""
@@ -41,8 +46,13 @@ class TrialFolder:
         self.checkpoints.save_last(training)
 
     def epoch(self, training: Training) -> Row:
-        """Train one epoch and write what is due: samples, the saved generator, the best network, the checkpoint."""
+        """Train one epoch and write what is due: samples, the saved generator, the best network, the checkpoint.
+
+        Raises RuntimeError where another process has begun with the folder: a node that was cut off may still reach it.
+        """
         row = training.epoch()
+        if (self.path / MARK).read_text(encoding="utf-8") != self.mark:
+            raise RuntimeError(f"{self.path}: expected the folder as this process left it, found that of another")
         number, trial = training.epochs_done, training.trial
         told = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"

@@ -1,0 +1,98 @@
+"""`raymnist submit`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raymnist.cli.run import parse_sets
+from raymnist.errors import InputError
+
+if TYPE_CHECKING:
+    from raymnist.jobs import Ending, Head
+
+
+def submit(
+    experiment: Annotated[
+        str | None, typer.Argument(help="A file, or the name of a bundled experiment.", show_default=False)
+    ] = None,
+    study: Annotated[list[str] | None, typer.Argument(help="With --fresh: the studies to train anew.")] = None,
+    head: Annotated[
+        str,
+        typer.Option(metavar="URL", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's head, as http://HEAD:8265."),
+    ] = "http://127.0.0.1:8265",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Put a value at a dotted key; * is every key of a mapping."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget earlier results: all, or those of the STUDY named after it.")
+    ] = False,
+    results: Annotated[
+        str | None,
+        typer.Option(metavar="PARENT", help="The folder above the results folder, which the cluster's nodes share."),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Begin the job, and do not wait for it.")] = False,
+    job: Annotated[str | None, typer.Option(metavar="ID", help="Come back to a job that was submitted.")] = None,
+) -> None:
+    """Run an experiment as a job of a Ray cluster, and follow its log."""
+    if (experiment is None) == (job is None):
+        raise InputError("submit: expected an experiment, or --job ID to come back to one")
+    if job is not None and (study or set_ or fresh or results or detach):
+        raise InputError("--job: goes with --head alone, as the job has begun")
+    if study and not fresh:
+        raise InputError(f"{' '.join(study)}: a study is named after --fresh only")
+    from raymnist.jobs import Head
+
+    if job is None:
+        assert experiment is not None
+        job, cluster = _begin(experiment, parse_sets(set_ or []), head, results, [*(study or [])], fresh)
+        typer.echo(f"{job} runs on {cluster.address}")
+        if detach:
+            typer.echo(f"come back with: raymnist submit --job {job} --head {cluster.address}")
+            return
+    else:
+        cluster = Head(head)
+    try:
+        ending = cluster.follow(job, lambda text: typer.echo(text, nl=False))
+    except KeyboardInterrupt:
+        typer.echo(f"\nthe job goes on; come back with: raymnist submit --job {job} --head {cluster.address}")
+        typer.echo(f"or end it with: ray job stop {job} --address {cluster.address}")
+        raise typer.Exit(130) from None
+    _tell(ending)
+    raise typer.Exit(ending.status)
+
+
+def _begin(
+    source: str, sets: dict[str, object], head: str, results: str | None, studies: list[str], fresh: bool
+) -> tuple[str, Head]:
+    """Check what can be checked here, ship it, and begin the job."""
+    from raymnist import experiment_file, provenance, shipping
+    from raymnist.jobs import Head
+
+    chosen = experiment_file.load(source, sets)
+    cluster = Head(head)
+    with tempfile.TemporaryDirectory(prefix="raymnist-") as place:
+        words = ["run", shipping.ship(chosen, Path(place)), *(["--fresh", *studies] if fresh else [])]
+        labels = provenance.labels(chosen.name, chosen.studies)
+        return cluster.submit(chosen.name, words, Path(place), results, labels), cluster
+
+
+def _tell(ending: Ending) -> None:
+    """Say why a job failed, where its log does not, and where the results lie."""
+    if ending.lacks:
+        typer.echo(f"the cluster's Python lacks {ending.lacks}; the cluster file's setup_commands install it", err=True)
+    elif ending.message:
+        typer.echo(f"the job ended: {ending.message}", err=True)
+    if ending.results is None:
+        return
+    path, host = ending.results
+    manifest = path / "manifest.json"
+    if manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")).get("host") == host:
+        typer.echo(f"this machine shares them: raymnist show {path}")
+    else:
+        typer.echo(f"bring them here with: rsync -a {host}:{path} results/")
