@@ -3,16 +3,20 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test test-long lint clean
+.PHONY: demo test test-long test-cluster lint clean
 
 demo: .venv/installed
 	.venv/bin/raymnist run quickstart
 
 test: .venv/installed-test
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long and not cluster"
 
 test-long: .venv/installed-test
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m long
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "long and not cluster"
+
+# Needs root on Linux, and from Debian openssh-server, rsync and iproute2; says so where it cannot run.
+test-cluster: .venv/installed-test
+	.venv/bin/python -m pytest tests/cluster -m cluster -s -p no:xdist
 
 lint: .venv/installed-test
 	.venv/bin/ruff check .

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shlex
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ TOKEN_FILE = Path("~/.ray/auth_token")
 RESULTS_LIE = "results lie in "  # how a job says so, at the end of its log
 ELSEWHERE = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # with which Ray would talk to another head than the named one
 TIMEOUT = 10.0  # seconds for a head to answer
+AGENT = 60.0  # seconds for a head that has just been started to take jobs
+CHATTER = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 
 
 def token() -> str | None:
@@ -67,6 +71,8 @@ class Head:
         known = token()
         self.headers = {"Authorization": f"Bearer {known}"} if known else {}
         self._check(known)
+        for module in CHATTER:
+            logging.getLogger(module).setLevel(logging.WARNING)
         with without(*ELSEWHERE):
             self.client = JobSubmissionClient(self.address, headers=dict(self.headers))
 
@@ -92,17 +98,24 @@ class Head:
         """Begin a job in a copy of the folder `place`; returns its id.
 
         words: of the command after `raymnist`. results: the folder above the results folder, on the cluster; by default
-        what RAYMNIST_RESULTS names there, else one in the home folder. labels: of the job, in the dashboard.
+        what RAYMNIST_RESULTS names there, else `raymnist_results` in the home folder. labels: of the job, for its list.
         """
-        parent = shlex.quote(results) if results else '"${RAYMNIST_RESULTS:-$HOME/raymnist_results}"'
-        return str(
-            self.client.submit_job(
-                entrypoint=f"RAYMNIST_RESULTS={parent} python -m raymnist {shlex.join(words)}",
-                submission_id=f"{name}-{uuid.uuid4().hex[:6]}",
-                runtime_env={"working_dir": str(place)},
-                metadata=labels,
-            )
-        )
+        command = ["python", "-m", "raymnist", *words, *(["--results", results] if results else [])]
+        until = time.monotonic() + AGENT
+        while True:
+            try:
+                return str(
+                    self.client.submit_job(
+                        entrypoint=shlex.join(command),
+                        submission_id=f"{name}-{uuid.uuid4().hex[:6]}",
+                        runtime_env={"working_dir": str(place)},
+                        metadata=labels,
+                    )
+                )
+            except RuntimeError as error:
+                if "No available agent" not in str(error) or time.monotonic() > until:
+                    raise InputError(f"--head {self.address}: expected it to take the job; {error}") from None
+            time.sleep(1)
 
     def follow(self, job: str, say: Callable[[str], None]) -> Ending:
         """Show a job's log from its beginning until it ends; raises InputError for a job that is not there."""

@@ -46,6 +46,19 @@ def locked(path: Path) -> Iterator[str]:
                 place.rmdir()
 
 
+def owner(path: Path) -> str:
+    """Name the owner of the lock on the folder `path`; empty where no run holds it."""
+    try:
+        with (path / NAME).open("r+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another run"
+    except OSError:
+        return ""
+    return ""
+
+
 def _acquire(path: Path) -> tuple[TextIO, str]:
     """Open and lock the file, and put the owner's name in it; raises BlockingIOError with that of another owner."""
     while True:

@@ -14,12 +14,14 @@ from typing import Any
 
 from raymnist import datasets, experiment_file, folder, outlook, provenance, studies
 from raymnist.config import Experiment
+from raymnist.dashboard.hook import has_page, page_in_dashboard
 from raymnist.datasets import Images
 from raymnist.errors import InputError
 from raymnist.evaluation import choice
 from raymnist.evaluation.embedding import check_generators
 from raymnist.evaluation.stages import scored_images
 from raymnist.folder import Folder
+from raymnist.jobs import token
 from raymnist.lock import locked
 from raymnist.models import features
 from raymnist.results import Results
@@ -69,11 +71,13 @@ def run(
     results: str | Path = "results",
     fresh: bool | str | list[str] = False,
     address: str | None = None,
+    dashboard: bool = False,
 ) -> Results:
     """Run an experiment, or go on with what is there: sweep, embed, reduce, cluster, score, draw.
 
     set: values by dotted key, as `--set` takes them. results: the folder above the results folder.
     fresh: forget earlier results, all of them (True) or those of the named studies. address: a Ray cluster to join.
+    dashboard: give the Ray dashboard that is started here our page.
     Returns the results, whose manifest has the status `complete` or, if a trial failed, `incomplete`.
     Raises InputError, before anything is scheduled or written, when the input is wrong.
     """
@@ -88,25 +92,36 @@ def run(
         found = Results(standing.folder.path)
         return found if found.folder.is_complete("report", _report_key(found)) else draw(found.folder)
     with locked(standing.folder.path) as notice:
-        return _run(Standing.read(experiment, images, standing.folder, fresh), address, notice)
+        return _run(Standing.read(experiment, images, standing.folder, fresh), address, dashboard, notice)
 
 
-def _run(standing: Standing, address: str | None, notice: str) -> Results:
+def _run(standing: Standing, address: str | None, dashboard: bool, notice: str) -> Results:
     """Check what needs Ray, and do what is open."""
+    labels = provenance.labels(standing.experiment.name, standing.experiment.studies)
     with tempfile.TemporaryDirectory(prefix="raymnist-") as scratch, contextlib.ExitStack() as session:
         start_log = Path(scratch) / "log.txt"
         with logging_to(start_log):
-            session.enter_context(
-                ray_session(address, scratch, provenance.labels(standing.experiment.name, standing.experiment.studies))
-            )
+            with page_in_dashboard(standing.folder.path.parent) if dashboard else contextlib.nullcontext():
+                url = session.enter_context(ray_session(address, scratch, labels))
+            where = _dashboard(url, dashboard)
             cluster, requests = _check_with_ray(standing)
-        notices = [notice, *standing.forget()]
+        notices = [notice, where, *standing.forget()]
         _begin(standing, requests)
         with logging_to(standing.folder.log) as terminal, session.pop_all():
             print(start_log.read_text(encoding="utf-8"))
             for line in filter(None, notices):
                 terminal.say(line)
             return _do(standing, requests, cluster, terminal)
+
+
+def _dashboard(url: str | None, with_page: bool) -> str:
+    """Say where the Ray dashboard is, and whether it has our page; nothing where there is none, unless it is wanted."""
+    if url and has_page(url, token()):
+        return f"Ray dashboard: {url}/raymnist; the token that it asks for: ray get-auth-token"
+    found = f"the Ray dashboard at {url} has no raymnist page" if url else "there is no Ray dashboard"
+    if with_page:
+        return f"warning: --dashboard: {found}: this Ray has no place for it, or was started without"
+    return f"Ray dashboard: {url}" if url else ""
 
 
 def _begin(standing: Standing, requests: dict[str, Request]) -> None:

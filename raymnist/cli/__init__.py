@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from raymnist.cli import images, look, run, score, submit
+from raymnist.cli import dashboard, images, look, run, score, submit
 from raymnist.errors import InputError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(look.report)
 app.command()(images.generate)
 app.command()(images.reconstruct)
 app.command()(score.score)
+app.command()(dashboard.dashboard)
 app.command("list")(look.list_parts)
 
 

@@ -23,25 +23,34 @@ def run(
         bool, typer.Option("--fresh", help="Forget earlier results: all, or those of the STUDY named after it.")
     ] = False,
     results: Annotated[
-        Path, typer.Option(metavar="PARENT", envvar="RAYMNIST_RESULTS", help="The folder above the results folder.")
-    ] = Path("results"),
+        Path | None,
+        typer.Option(
+            metavar="PARENT", envvar="RAYMNIST_RESULTS", help="The folder above the results folder.  [default: results]"
+        ),
+    ] = None,
     address: Annotated[str | None, typer.Option(metavar="RAY", help="A Ray cluster to join, such as auto.")] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Show the experiments in the Ray dashboard, at /raymnist.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, say what would run, run nothing.")
     ] = False,
 ) -> None:
     """Run an experiment, or go on with what is there."""
-    from raymnist import pipeline
+    from raymnist import jobs, pipeline
 
     if study and not fresh:
         raise InputError(f"{' '.join(study)}: a study is named after --fresh only")
     sets = parse_sets(set_ or [])
+    if results is None:  # a job's working folder is gone with its cluster
+        results = Path.home() / "raymnist_results" if jobs.IN_A_JOB in os.environ else Path("results")
     if dry_run:
         for line in pipeline.dry_run(experiment, sets, results=results, fresh=study or fresh, address=address):
             typer.echo(line)
         return
-    outcome = pipeline.run(experiment, sets, results=results, fresh=study or fresh, address=address)
-    from raymnist import jobs
+    outcome = pipeline.run(
+        experiment, sets, results=results, fresh=study or fresh, address=address, dashboard=dashboard
+    )
     from raymnist.cli import look
 
     if jobs.IN_A_JOB in os.environ:  # whose log is all that its user sees of it

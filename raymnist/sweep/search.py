@@ -87,14 +87,16 @@ class Search:
             until.callback(stopwatch.tick, every=0)
             storage = until.enter_context(tempfile.TemporaryDirectory(prefix=".exchange-", dir=place))
             until.enter_context(environment(TUNES_WAYS))
+            trainable = tune.with_parameters(
+                StudyTrainable,
+                images=self.images,
+                place=place,
+                checkpoints=self.checkpoints,
+                classifier=self.classifier,
+            )
+            trainable.__qualname__ = StudyTrainable.__qualname__  # the actors' class in the dashboard
             tune.Tuner(
-                tune.with_parameters(
-                    StudyTrainable,
-                    images=self.images,
-                    place=place,
-                    checkpoints=self.checkpoints,
-                    classifier=self.classifier,
-                ),
+                trainable,
                 param_space={"request": asdict(self.request), **planned},
                 tune_config=tune.TuneConfig(
                     metric=metric,

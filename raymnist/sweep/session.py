@@ -13,28 +13,28 @@ from raymnist.errors import InputError
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None, scratch: str, labels: dict[str, str]) -> Iterator[None]:
+def ray_session(address: str | None, scratch: str, labels: dict[str, str]) -> Iterator[str | None]:
     """Use the Ray session there is, else join the cluster at `address`, else start one that ends with the block.
 
     Where no address is given, that of $RAY_ADDRESS counts, which Ray sets in its jobs; Ray itself would also join any
     cluster that somebody has started on this machine, and fail when that ends.
 
     scratch: a folder for the temporary files of a session that is started here, which Ray leaves behind. labels: of the
-    run, in the dashboard's list of jobs.
+    run, in the dashboard's list of jobs. Yields the address of the dashboard, where there is one.
     Raises InputError where no cluster answers at `address`.
     """
     if ray.is_initialized():
-        yield
+        yield None
         return
     try:
         place = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())  # where Ray's own session folders go, as ever
         with environment({"TMPDIR": scratch, "RAY_TMPDIR": place}):
             job = ray.job_config.JobConfig(metadata=labels)
-            ray.init(address=address or os.environ.get("RAY_ADDRESS") or "local", job_config=job)
+            begun = ray.init(address=address or os.environ.get("RAY_ADDRESS") or "local", job_config=job)
     except (ConnectionError, ValueError) as error:
         raise InputError(f"--address {address}: expected a Ray cluster; {str(error).splitlines()[0]}") from None
     try:
-        yield
+        yield f"http://{begun.dashboard_url}" if begun.dashboard_url else None
     finally:
         ray.shutdown()
 
