@@ -97,12 +97,9 @@ def running_head(place, python_path="", cpus=2):
         wait_until(lambda: head.get("/api/version", head.token)[0] == 200, 60, "the dashboard")
         yield head
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        finally:
-            for entry in Path("/proc").glob("[0-9]*"):  # what it did not end of its own session
-                with contextlib.suppress(ProcessLookupError):
-                    if os.getsid(int(entry.name)) == process.pid:
-                        os.kill(int(entry.name), signal.SIGKILL)
-            shutil.rmtree(temporary, ignore_errors=True)
+        for entry in Path("/proc").glob("[0-9]*"):  # all of its session: Ray's agents outlive a head by a minute
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(int(entry.name)) == process.pid:
+                    os.kill(int(entry.name), signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(temporary)

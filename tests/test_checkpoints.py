@@ -165,8 +165,11 @@ def test_a_process_that_was_given_up_leaves_the_folder_to_the_one_after_it(digit
     trial = a_trial("dense_gan", epochs=3)
     given_up = TrialFolder(tmp_path / "t", "key")
     left = trained(trial, digits, given_up, 1)
-    after = trained(trial, digits, TrialFolder(tmp_path / "t", "key"), 1)
+    after_folder = TrialFolder(tmp_path / "t", "key")
+    after = trained(trial, digits, after_folder, 1)
     assert after.epochs_done == 2
+    trained(trial, digits, TrialFolder(tmp_path / "t", "key"), 0)  # one that only begins takes nothing away
+    assert (tmp_path / "t" / ".worker").read_text() == after_folder.mark
     written = (tmp_path / "t" / "history.csv").read_bytes()
     with pytest.raises(RuntimeError, match="found that of another"):
         given_up.epoch(left)

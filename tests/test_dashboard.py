@@ -112,9 +112,12 @@ def watched(head, tmp_path_factory):
     place = tmp_path_factory.mktemp("watched")
     pictures = Path(PICTURES) if PICTURES else place
     pictures.mkdir(exist_ok=True)
-    job = head.command("submit", "watched.yaml", "--head", head.url)
     answers, text = [], {}
-    with prometheus(head, place) as ask, chromium() as window:
+    with (
+        head.command("submit", "watched.yaml", "--head", head.url) as job,
+        prometheus(head, place) as ask,
+        chromium() as window,
+    ):
         wait_until(lambda: "gan-00" in head.get("/raymnist", head.token)[1], 120, "the first GAN on the page")
         text["refused"] = window.goto(f"{head.url}/raymnist").status, window.inner_text("body")
         window.goto(head.url)
@@ -142,8 +145,9 @@ def watched(head, tmp_path_factory):
         text["reports_cookies"] = window.evaluate(
             "(() => { try { return document.cookie } catch { return 'none' } })()"
         )
+        log = job.stdout.read()
     return SimpleNamespace(
-        status=job.returncode, log=job.stdout.read(), answers=answers, text=text, results=head.results / "watched"
+        status=job.returncode, log=log, answers=answers, text=text, results=head.results / "watched"
     )
 
 
@@ -159,7 +163,7 @@ def test_the_page_shows_the_trials_of_a_running_experiment(watched):
     lines = watched.text["raymnist"].splitlines()
     assert "watched running" in watched.text["raymnist"]
     assert any(line.startswith("autoencoder-00\tfinished\t10 of 10") for line in lines), lines
-    assert any(re.match(r"gan-00\t(training|begun|finished)\t\d+ of 60", line) for line in lines), lines
+    assert any(re.match(r"gan-00\t(training|waiting|finished)\t\d+ of 60", line) for line in lines), lines
     assert "Leaderboard" in watched.text["raymnist"]  # of the study that has ended
 
 

@@ -92,7 +92,7 @@ def _trials(results: Results) -> Iterator[dict[str, Any]]:
             best, last = outcome.best or {}, (outcome.history or [{}])[-1]
             yield {
                 "trial": outcome.trial.trial_id,
-                "status": outcome.status if outcome.status != "pending" else "training" if last else "begun",
+                "status": outcome.status if outcome.status != "pending" else "training" if last else "waiting",
                 "epoch": f"{last.get('epoch', 0)} of {outcome.trial.train.epochs}",
                 "settings": ", ".join(f"{name} {short(value)}" for name, value in outcome.settings.items()),
                 "objective": outcome.trial.metric,

@@ -25,7 +25,7 @@ class TrialFolder:
         self.path = path
         self.key = key
         self.checkpoints = checkpoints or CheckpointFolder.local(path / "checkpoints", best=1)
-        self.mark = uuid.uuid4().hex
+        self.mark, self.is_marked = uuid.uuid4().hex, False
 
     def begin(self, training: Training) -> None:
         """Write the configuration, and go on from the checkpoint that bears the same key, or start anew.
@@ -38,7 +38,6 @@ class TrialFolder:
         elif (self.path / "history.csv").is_file():  # else what a checkpoint elsewhere goes with is gone
             self.checkpoints.restore(training)
         folder.write_json(config, {"key": self.key, **training.trial.model_dump(mode="json")})
-        folder.write_text(self.path / MARK, self.mark)
 
     def take_over(self, training: Training, path: Path) -> None:
         """Go on with the variables of a checkpoint, and keep that at once."""
@@ -48,8 +47,12 @@ class TrialFolder:
     def epoch(self, training: Training) -> Row:
         """Train one epoch and write what is due: samples, the saved generator, the best network, the checkpoint.
 
-        Raises RuntimeError where another process has begun with the folder: a node that was cut off may still reach it.
+        Raises RuntimeError where another process trains in the folder: a node that was cut off may still reach it. One
+        that has only begun does not count, as Tune begins with workers that it then has no use for.
         """
+        if not self.is_marked:
+            folder.write_text(self.path / MARK, self.mark)
+            self.is_marked = True
         row = training.epoch()
         if (self.path / MARK).read_text(encoding="utf-8") != self.mark:
             raise RuntimeError(f"{self.path}: expected the folder as this process left it, found that of another")
