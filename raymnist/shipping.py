@@ -37,12 +37,13 @@ def _with_files(experiment: Experiment, target: Path) -> Experiment:
         if not path.exists():
             return name
         target.mkdir(exist_ok=True)
-        place = target / f"{len(list(target.iterdir()))}-{path.name}"
+        place = target / str(len(list(target.iterdir())))  # one for each, as the tables call a generator by its file
+        place.mkdir()
         if path.is_dir():
-            shutil.copytree(path, place)
+            shutil.copytree(path, place / path.name)
         else:
             shutil.copy(path, place)
-        return f"{FILES}/{place.name}"
+        return f"{FILES}/{place.name}/{path.name}"
 
     dataset, evaluation = experiment.dataset, experiment.evaluation
     if dataset.name.endswith(".npz"):

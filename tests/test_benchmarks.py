@@ -1,6 +1,7 @@
 """The benchmarks of the evaluation run, and what they compare agrees; nothing else would notice if it did not."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,27 @@ def test_embedding_three_times_as_many_images_takes_no_more_memory_and_spills_no
     assert (first["images"], second["images"]) == (10_000, 30_000)
     assert second["ratio"] < 1.1
     assert first["spilled_mib"] == second["spilled_mib"] == 0
+
+
+@pytest.mark.parametrize(
+    ("driver", "line"),
+    [
+        (None, "expected an NVIDIA GPU, found none"),
+        (
+            "Some card, 15360, 3, 14900",
+            "expected TensorFlow to see 1 GPU as the driver does, it sees 0; install '.[gpu]'",
+        ),
+    ],
+)
+def test_the_benchmark_of_shared_cards_measures_nothing_without_one(driver, line, tmp_path):
+    """Not on the CPU either, where TensorFlow sees none; a script stands in the driver's place."""
+    if driver:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{driver}'\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    # No machine has a hundredth card for TensorFlow to see.
+    here = os.environ | {"PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "99"}
+    words = [sys.executable, BENCHMARKS / "gpu.py", "--json", tmp_path / "b.json"]
+    finished = subprocess.run(words, env=here, capture_output=True, text=True, timeout=100, check=False)
+    assert finished.stderr.splitlines()[-1] == line
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert not (tmp_path / "b.json").exists()

@@ -146,9 +146,7 @@ def watched(head, tmp_path_factory):
             "(() => { try { return document.cookie } catch { return 'none' } })()"
         )
         log = job.stdout.read()
-    return SimpleNamespace(
-        status=job.returncode, log=log, answers=answers, text=text, results=head.results / "watched"
-    )
+    return SimpleNamespace(status=job.returncode, log=log, answers=answers, text=text, results=head.results / "watched")
 
 
 def test_the_page_shows_nothing_without_the_token(head, watched):

@@ -242,9 +242,7 @@ def test_trials_of_other_searches_are_accounted_for_once_however_often_they_were
     for fault in (
         moment("a checkpoint write", "driver", rng.randint(3, 5), checkpoint=True),
         moment("the write of what a trial is", "everything", 2, rename=r"suggested-\d\d/config\.json$"),
-        moment(
-            "the write of a trial's history", "everything", rng.randint(3, 5), rename=r"population-.*history\.csv$"
-        ),
+        moment("the write of a trial's history", "everything", rng.randint(3, 5), rename=r"population-.*history\.csv$"),
         moment("a table write", "driver", 1, rename=r"/others/trials\.csv$"),
     ):
         status, said = life.run(fault)

@@ -251,3 +251,13 @@ def test_bundled_experiments_plan_different_choices():
             for path, domain in study.domains.items():
                 drawn = {trial.searched[path.rpartition(".")[2]] for trial in trials if trial.searched}
                 assert len(drawn) > 1, f"{name}: {study_name} draws one value of {domain}"
+
+
+def test_data_that_was_moved_is_the_same_and_other_data_is_not(tmp_path):
+    before = study_with(tmp_path)
+    here, there, other = (
+        before.model_copy(update={"dataset": before.dataset.model_copy(update={"name": name})})
+        for name in ("/here/data.npz", "/tmp/job-1/files/0/data.npz", "/here/other.npz")
+    )
+    assert changes(here, there, ["gan"]) is None
+    assert changes(here, other, ["gan"]).startswith("dataset changed: ")

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -141,10 +142,10 @@ def changes(before: Experiment, after: Experiment, names: list[str]) -> str | No
     """Say in one line what changed that the trials of the studies `names` depend on; None if nothing did.
 
     More trials are not a change, as the plan of fewer is its beginning; nor are the resources, the time and what is
-    confirmed.
+    confirmed, nor where the file of the data lies, as its content is in the trials' keys.
     """
     for part in ("seed", "dataset"):
-        old, new = (experiment.model_dump(mode="json")[part] for experiment in (before, after))
+        old, new = (_wherever(experiment.model_dump(mode="json")[part]) for experiment in (before, after))
         if old != new:
             return f"{part} changed: {_short(old)} -> {_short(new)}; use --fresh"
     for name in names:
@@ -158,6 +159,11 @@ def changes(before: Experiment, after: Experiment, names: list[str]) -> str | No
             key = different[0]
             return f"{name} changed: {key} {_short(old.get(key))} -> {_short(new.get(key))}; use --fresh {name}"
     return None
+
+
+def _wherever(part: Any) -> Any:
+    """Leave the folder out, where a data set is a file."""
+    return part | {"name": PurePath(part["name"]).name} if isinstance(part, dict) else part
 
 
 def kind_of(study: Study, where: str) -> type[Model]:

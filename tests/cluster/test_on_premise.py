@@ -179,8 +179,11 @@ def test_storage_that_the_hosts_do_not_share_is_refused_in_one_line(cluster):
     command = f"raymnist submit quickstart --head http://{cluster.address} --results /tmp/results"
     finished = cluster.hosts.desk(command, check=False)
     assert finished.returncode == 2, finished.stdout + finished.stderr
-    assert re.search(r"^raymnist: /tmp/results/quickstart: expected a folder that all nodes share, .* node 192\.0\.2\.1[123] does not see "
-                     r"it; name one that they share with --results$", finished.stdout, re.MULTILINE)  # fmt: skip
+    line = (
+        r"^raymnist: /tmp/results/quickstart: expected a folder that all nodes share, as trials on any of them write "
+        r"there; node 192\.0\.2\.1[123] does not see it; name one that they share with --results$"
+    )
+    assert re.search(line, finished.stdout, re.MULTILINE), finished.stdout
     assert "Traceback" not in finished.stdout
 
 

@@ -1,0 +1,139 @@
+"""What a job takes with it, and what is said where there is no cluster to take it."""
+
+import contextlib
+import http.server
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import ray
+from heads import free_port
+
+from raymnist import experiment_file, jobs, provenance, shipping
+from raymnist.errors import InputError
+
+
+@contextlib.contextmanager
+def server(status, text):
+    """A server on the loopback that answers everything so."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as found:
+        threading.Thread(target=found.serve_forever).start()
+        yield f"http://127.0.0.1:{found.server_port}"
+        found.shutdown()
+
+
+@pytest.fixture
+def no_token(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "line"),
+    [
+        (200, json.dumps({"ray_version": "2.9.3"}), f"expected Ray {ray.__version__}, as here, found 2.9.3"),
+        (200, "<html>a page</html>", r"expected the head of a Ray cluster, found another server \(status 200\)"),
+        (404, "{}", r"found another server \(status 404\)"),
+        (401, "", "expected the cluster's token in ~/.ray/auth_token; found none"),
+    ],
+)
+def test_who_is_no_head_is_told_in_one_line(status, text, line, no_token):
+    with server(status, text) as url, pytest.raises(InputError, match=f"--head {url}: .*{line}"):
+        jobs.Head(url)
+
+
+def test_a_wrong_token_is_told_with_where_it_came_from(tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("wrong")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    with (
+        server(403, "") as url,
+        pytest.raises(InputError, match=r"received one that it refuses, from \$RAY_AUTH_TOKEN_P"),
+    ):
+        jobs.Head(url)
+
+
+def test_an_unreachable_head_is_told_in_one_line(command, no_token):
+    head = f"127.0.0.1:{free_port()}"
+    status, _, said = command("submit", "quickstart", "--head", head)
+    assert status == 2
+    assert said == (
+        f"raymnist: --head http://{head}: expected the head of a Ray cluster, found nobody; is there a tunnel to it, "
+        "or a firewall between?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], "submit: expected an experiment, or --job ID to come back to one"),
+        (["quickstart", "--job", "a"], "submit: expected an experiment, or --job ID to come back to one"),
+        (["--job", "a", "--detach"], "--job: goes with --head alone, as the job has begun"),
+        (["quickstart", "gan"], "gan: a study is named after --fresh only"),
+        (["nothing.yaml"], "nothing.yaml: expected an experiment file, found none"),
+        (["quickstart", "--set", "seed=x"], "quickstart: seed: "),
+    ],
+)
+def test_wrong_input_is_told_before_anybody_is_asked(words, line, command):
+    status, _, said = command("submit", *words)
+    assert status == 2
+    assert said.startswith(f"raymnist: {line}")
+
+
+def test_what_is_shipped_is_the_project_the_experiment_and_the_files_it_names(tmp_path):
+    place, target = tmp_path / "here", tmp_path / "there"
+    place.mkdir()
+    target.mkdir()
+    images, labels = np.zeros((30, 28, 28), np.uint8), np.arange(30) % 10
+    np.savez(place / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    (place / "shards").mkdir()
+    np.savez(place / "shards" / "a.npz", images=images)
+    (place / "own.yaml").write_text(
+        "name: own\ndataset: data.npz\nstudies:\n  gan:\n    model: dense_gan\n"
+        "evaluation:\n  generators: [gan, ./shards, small_generator.keras]\n"
+    )
+    generator = experiment_file.bundled()["quickstart"].parent / "small_generator.keras"
+    (place / "small_generator.keras").write_bytes(generator.read_bytes())
+    experiment = experiment_file.load(place / "own.yaml", {"studies.gan.train.epochs": 7})
+    assert shipping.ship(experiment, target) == "own.yaml"
+    program = (
+        "import raymnist, json; from raymnist import experiment_file, provenance, datasets\n"
+        "own = experiment_file.load('own.yaml')\n"
+        "print(json.dumps([raymnist.__file__, provenance.git_commit(), own.studies['gan'].train['epochs'], "
+        "len(datasets.load(own.dataset).test), [g.name for g in own.evaluation.generators], "
+        "sorted(experiment_file.bundled())]))"
+    )
+    said = subprocess.run([sys.executable, "-c", program], cwd=target, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    file, commit, epochs, count, generators, bundled = json.loads(said.stdout)
+    assert file == str(target / "raymnist" / "__init__.py")
+    assert commit == provenance.git_commit()
+    assert (epochs, count) == (7, 30)
+    assert generators == ["gan", "files/1/shards", "files/2/small_generator.keras"]
+    for shipped, original in (("0/data.npz", "data.npz"), ("1/shards/a.npz", "shards/a.npz"),
+                              ("2/small_generator.keras", "small_generator.keras")):  # fmt: skip
+        assert (target / "files" / shipped).read_bytes() == (place / original).read_bytes()
+    assert "quickstart" in bundled
+    assert not list(target.rglob("__pycache__"))
+
+
+def test_a_job_says_at_its_end_where_the_results_lie_or_what_the_cluster_lacks():
+    log = "gan-00 finished\nresults lie in /shared/results/my run on head-1\n"
+    ending = jobs.Ending(0, "", log)
+    assert ending.results is not None
+    assert tuple(map(str, ending.results)) == ("/shared/results/my run", "head-1")
+    assert ending.lacks is None
+    ending = jobs.Ending(1, "", "Traceback ...\nModuleNotFoundError: No module named 'tensorflow'\n")
+    assert (ending.results, ending.lacks) == (None, "tensorflow")
