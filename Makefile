@@ -3,20 +3,24 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test test-long test-cluster lint clean
+.PHONY: demo test test-long test-cluster test-browser lint clean
 
 demo: .venv/installed
 	.venv/bin/raymnist run quickstart
 
 test: .venv/installed-test
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long and not cluster"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long and not cluster and not browser"
 
 test-long: .venv/installed-test
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m "long and not cluster"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "long and not cluster and not browser"
 
 # Needs root on Linux, and from Debian openssh-server, rsync and iproute2; says so where it cannot run.
 test-cluster: .venv/installed-test
 	.venv/bin/python -m pytest tests/cluster -m cluster -s -p no:xdist
+
+# Needs from Debian chromium and prometheus, and says so where they are not.
+test-browser: .venv/installed-test
+	.venv/bin/python -m pytest -m browser tests/test_dashboard.py
 
 lint: .venv/installed-test
 	.venv/bin/ruff check .

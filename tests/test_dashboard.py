@@ -1,10 +1,12 @@
 """A live Ray dashboard with our page, jobs, and metrics, seen by Chromium and by Prometheus as a user sees them."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 import urllib.parse
@@ -18,6 +20,7 @@ import yaml
 from heads import free_port, running_head, wait_until
 
 import raymnist
+from raymnist.dashboard import hook
 
 pytestmark = pytest.mark.browser
 
@@ -236,3 +239,106 @@ def test_the_command_says_where_the_dashboard_is(head):
     status, said = head.said("dashboard", "--head", "http://127.0.0.1:9")
     assert status == 1
     assert said.startswith("no Ray dashboard to look at: --head http://127.0.0.1:9: expected the head of a Ray cluster")
+
+
+def test_a_job_can_be_left_and_come_back_to(head, watched):
+    """The experiment is complete, so that its job ends at once; RAY_ADDRESS names another head, which is not asked."""
+    status, said = head.said("submit", "watched.yaml", "--head", head.url, "--detach", RAY_ADDRESS="http://127.0.0.1:9")
+    assert status == 0, said
+    job = re.search(rf"^come back with: raymnist submit --job (watched-\w+) --head {head.url}$", said, re.MULTILINE)[1]
+    for _ in range(2):
+        status, said = head.said("submit", "--job", job, "--head", head.url)
+        assert status == 0, said
+        assert "watched is complete in" in said
+        assert said.endswith(f"results lie in {watched.results} on {os.uname().nodename}\n"
+                             f"this machine shares them: raymnist show {watched.results}\n")  # fmt: skip
+    status, said = head.said("submit", "--job", "nobody", "--head", head.url)
+    assert status == 2
+    assert re.match(rf"raymnist: --job nobody: expected one of .*{job}", said)
+
+
+def test_a_job_goes_on_when_who_follows_it_leaves(head):
+    sets = ["--set", "name=left", "--set", "studies.gan.train.epochs=5000"]
+    with head.command("submit", "watched.yaml", *sets, "--head", head.url) as process:
+        for line in process.stdout:
+            if line.startswith("gan: training"):
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+        assert process.wait(30) == 130
+    line = rf"^the job goes on; come back with: raymnist submit --job (left-\w+) --head {head.url}$"
+    job = re.search(line, said, re.MULTILINE)[1]
+    assert json.loads(head.get(f"/api/jobs/{job}", head.token)[1])["status"] == "RUNNING"
+    stop = re.search(r"^or end it with: (ray job stop .*)$", said, re.MULTILINE)[1]
+    subprocess.run(stop.split(), env=head.env, check=True, capture_output=True)
+    ended = r'<h2>left</h2> <span class="status [a-z ]*">(interrupted|ended from outside|failed)</span>'
+    wait_until(lambda: re.search(ended, head.get("/raymnist", head.token)[1]), 60, "the page to know of its end")
+
+
+def test_a_failed_job_gives_its_status_and_line(head):
+    status, said = head.said("submit", "watched.yaml", "--set", "seed=7", "--head", head.url)
+    assert status == 2
+    assert re.search(r"^raymnist: .*/results/watched: seed changed: 0 -> 7; use --fresh$", said, re.MULTILINE)
+
+
+def test_without_the_token_no_job_is_taken(head, tmp_path):
+    (tmp_path / "wrong").write_text("0" * 64)
+    for file, line in (("none", "found none"), ("wrong", "received one that it refuses, from $RAY_AUTH_TOKEN_PATH")):
+        status, said = head.said("submit", "watched.yaml", "--head", head.url, RAY_AUTH_TOKEN_PATH=str(tmp_path / file))
+        assert status == 2
+        assert f"expected the cluster's token in ~/.ray/auth_token; {line}\n" in said
+
+
+@contextlib.contextmanager
+def shown(head, results, **env):
+    """`raymnist dashboard RESULTS`, which is ended by Ctrl-C; yields its first lines."""
+    with head.command("dashboard", results, **env) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                yield "".join(lines)
+                process.send_signal(signal.SIGINT)
+        status = process.wait(60)
+    if status:
+        yield "".join(lines)
+    assert status == 0 or "Ctrl-C" not in "".join(lines)
+
+
+def test_a_folder_is_shown_until_ctrl_c(head, watched):
+    place = {"RAY_TMPDIR": head.temporary}  # of a Ray that is started here
+    with shown(head, watched.results, **place) as said:
+        url = re.match(r"Ray dashboard: (http://\S+)/raymnist\n", said)[1]
+        other = dataclasses.replace(head, url=url)
+        assert "watched" in other.get("/raymnist", head.token)[1]
+        assert other.get("/raymnist")[0] == 401
+        assert other.get("/raymnist/watched/report.html", head.token)[0] == 200
+    assert other.get("/raymnist", head.token)[0] == 0
+    status, said = head.said("dashboard", "/nothing")
+    assert (status, said) == (2, "raymnist: /nothing: expected a results folder, or a folder with such inside\n")
+
+
+def test_a_ray_that_has_no_place_for_the_page_goes_without(head, watched, tmp_path):
+    """As seen by a dashboard in whose process our module cannot be loaded, and by a Ray that starts none as we know."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['raymnist.dashboard.page'] = None\n")
+    given = {"PYTHONPATH": str(tmp_path), "RAY_TMPDIR": head.temporary}
+    sets = ["--set", "name=without", "--set", "studies={autoencoder: {model: conv_autoencoder, train: {epochs: 1}}}"]
+    words = ["run", "watched.yaml", *sets, "--set", "evaluation=null", "--dashboard"]
+    status, said = head.said(*words, **given)
+    assert status == 0, said
+    warnings = [line for line in said.splitlines() if "warning" in line]
+    assert len(warnings) == 1, said
+    assert re.match(
+        r"warning: --dashboard: the Ray dashboard at \S+ has no raymnist page: this Ray has no", warnings[0]
+    )
+
+
+def test_a_ray_whose_processes_start_otherwise_is_left_as_it_is(monkeypatch, caplog, tmp_path):
+    from ray._private import services
+
+    monkeypatch.setenv(hook.PLACE, "")
+    monkeypatch.delattr(services, "start_ray_process")
+    with hook.page_in_dashboard(tmp_path):
+        assert not hasattr(services, "start_ray_process")
+    (warning,) = caplog.messages
+    assert warning.startswith("the Ray dashboard goes without the raymnist page, as this Ray has no place for it: ")

@@ -276,7 +276,7 @@ def test_the_documented_limits_are_those_of_the_function():
     rows = re.findall(r"^\| ([\w ]+?) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", PAGE.read_text(), re.M)
     numbers = {name: [int(cell.replace(",", "")) for cell in cells] for name, *cells in rows}
     assert numbers == {
-        name: [total, *(devices.memory_limit(share, total) for share in (1 / 2, 1 / 3, 1 / 4))]
+        name: [total, *(devices.memory_limit(share, total) for share in (0.5, 0.33, 0.25))]
         for name, total in CARDS.items()
     }
 

@@ -259,5 +259,5 @@ def test_data_that_was_moved_is_the_same_and_other_data_is_not(tmp_path):
         before.model_copy(update={"dataset": before.dataset.model_copy(update={"name": name})})
         for name in ("/here/data.npz", "/tmp/job-1/files/0/data.npz", "/here/other.npz")
     )
-    assert changes(here, there, ["gan"]) is None
-    assert changes(here, other, ["gan"]).startswith("dataset changed: ")
+    assert plan.changes(here, there, ["gan"]) is None
+    assert plan.changes(here, other, ["gan"]).startswith("dataset changed: ")
