@@ -8,6 +8,7 @@ import fcntl
 import getpass
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -67,7 +68,7 @@ def _acquire(path: Path) -> tuple[TextIO, str]:
         left = file.read().strip()
         notice = f"an earlier run was ended from outside: {left}; going on with what it left" if left else ""
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file)
         except OSError as error:
             if error.errno not in WITHOUT_LOCKS:
                 file.close()
@@ -82,6 +83,15 @@ def _acquire(path: Path) -> tuple[TextIO, str]:
     file.write(f"{_user()} on {platform.node()}, process {os.getpid()}, since {provenance.now()}")
     file.flush()
     return file, notice
+
+
+def _take(file: TextIO) -> None:
+    """Take the lock, in a second attempt where somebody just looked who has it (`owner`)."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.05)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _user() -> str:

@@ -121,7 +121,10 @@ def watched(head, tmp_path_factory):
         prometheus(head, place) as ask,
         chromium() as window,
     ):
-        wait_until(lambda: "gan-00" in head.get("/raymnist", head.token)[1], 120, "the first GAN on the page")
+        trains = r"gan-00</td>\s*<td>training"
+        wait_until(
+            lambda: re.search(trains, head.get("/raymnist", head.token)[1]), 120, "a GAN that trains, on the page"
+        )
         text["refused"] = window.goto(f"{head.url}/raymnist").status, window.inner_text("body")
         window.goto(head.url)
         window.get_by_placeholder("Enter your authentication token").fill(head.token)

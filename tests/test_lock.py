@@ -1,20 +1,22 @@
 """One run at a time in a results folder."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 import raymnist
 from raymnist.errors import InputError
-from raymnist.lock import locked
+from raymnist.lock import locked, owner
 
 HOLD = """
 import sys
 from pathlib import Path
-from raymnist.lock import locked
+from raymnist.lock import locked, owner
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -63,3 +65,16 @@ def test_a_run_in_a_folder_that_another_uses_is_refused_and_touches_nothing(hold
     with pytest.raises(InputError, match=f"a: in use by .*process {holder.pid}"):
         raymnist.run(tiny_file, {"name": "a"}, results=tmp_path)
     assert [path.name for path in (tmp_path / "a").iterdir()] == [".lock"]
+
+
+def test_who_asks_for_the_owner_is_told_and_keeps_nobody_out(holder, tmp_path):
+    assert f"process {holder.pid}" in owner(tmp_path / "a")
+    assert owner(tmp_path / "nowhere") == ""
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait(20)
+    assert owner(tmp_path / "a") == ""  # of a run that was killed
+    with (tmp_path / "a" / ".lock").open() as asks:
+        fcntl.flock(asks, fcntl.LOCK_SH)
+        threading.Timer(0.02, asks.close).start()
+        with locked(tmp_path / "a"):  # in spite of somebody who asks just then
+            assert f"process {os.getpid()}" in owner(tmp_path / "a")

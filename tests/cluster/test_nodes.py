@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -51,3 +52,43 @@ def test_three_nodes_come_to_the_table_of_one(tiny_run, tiny_file, tmp_path):
         assert max(used) == nodes, used
     pd.testing.assert_frame_equal(tables[1], tables[3], rtol=1e-6)
     assert {"silhouette", "mixing", "ari", "noise_share", "trustworthiness", "fid"} <= set(tables[3]["metric"])
+
+
+CHECK = """
+import sys
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from raymnist.errors import InputError
+from raymnist.sweep import nodes
+
+place = Path(sys.argv[1])
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+try:
+    ray.init(cluster.address)
+    cluster.wait_for_nodes()
+    nodes.check(place / "not" / "there" / "yet")
+    assert list(place.iterdir()) == []
+    here = nodes.versions()
+    assert here["ray"] == ray.__version__
+    nodes.versions = lambda: here | {"tensorflow": "9.9"}
+    try:
+        nodes.check(place)
+    except InputError as error:
+        print(error)
+    assert list(place.iterdir()) == []
+    ray.shutdown()
+finally:
+    cluster.shutdown()
+"""
+
+
+@pytest.mark.long
+def test_a_node_with_other_versions_than_the_drivers_is_named(tmp_path):
+    words = [sys.executable, "-c", CHECK, tmp_path]
+    finished = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    found = version("tensorflow")
+    line = rf"node [\d.]+: expected tensorflow 9\.9, as on the driver's node, found {found}\n"
+    assert re.fullmatch(line, finished.stdout), finished.stdout
