@@ -310,6 +310,7 @@ for cpus, share, card in json.loads(sys.argv[2]):
         "grows": told.gpu_options.allow_growth,
         "threads": told.intra_op_parallelism_threads,
         "card": os.environ["CUDA_VISIBLE_DEVICES"],
+        "order": os.environ["CUDA_DEVICE_ORDER"],
     })
 asked = (PLACE / "nvidia-smi.log").read_text().split("\\n")[:-1]
 (PLACE / "facts.json").write_text(json.dumps({"claims": facts, "asked": [line.split()[0] for line in asked]}))
@@ -319,7 +320,9 @@ asked = (PLACE / "nvidia-smi.log").read_text().split("\\n")[:-1]
 def test_a_process_limits_tensorflow_to_its_share_of_the_card_that_it_was_given():
     """A whole card has no limit, so that the driver is not asked; a trial without a share sees no card."""
     facts = run_apart(CLAIM, [[2, 0.25, "3"], [0.1, 0.5, "0"], [1, 1, "1"], [1, 0, "1"], [1, 0.05, "2"]])
-    quarter, half, whole, none, too_little = facts["claims"]
+    *claims, too_little = facts["claims"]
+    assert {claim.pop("order") for claim in claims} == {"PCI_BUS_ID"}  # as nvidia-smi counts them
+    quarter, half, whole, none = claims
     assert quarter == {"visible": 1, "limits": [2650], "told": [2650], "grows": False, "threads": 2, "card": "3"}
     assert half == {"visible": 1, "limits": [4400], "told": [4400], "grows": False, "threads": 1, "card": "0"}
     assert whole == {"visible": 1, "limits": [], "told": [], "grows": True, "threads": 1, "card": "1"}
