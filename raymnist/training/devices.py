@@ -18,8 +18,8 @@ def claim(cpus: float, gpus: float) -> None:
     """Limit this process to `cpus` threads, and to the GPU it was given, its share of one, or none.
 
     TensorFlow sizes its pools by the machine, ignores OMP_NUM_THREADS and takes a whole card: two trials would fight
-    over both. Without GPUs it must not see any, as Ray hides none from such a worker. Cards are counted by their slots, as
-    the driver and Ray count them; CUDA would count from the fastest.
+    over both. Without GPUs it must not see any, as Ray hides none from such a worker. Cards are counted by their slots,
+    as the driver and Ray count them; CUDA would count from the fastest.
     """
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     threads = max(1, math.ceil(cpus))
