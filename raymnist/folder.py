@@ -16,6 +16,8 @@ from typing import Any
 
 from raymnist import lock
 
+WORKER = ".worker"  # in a trial's folder: the mark of the process that trains there
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -117,7 +117,9 @@ def _run(standing: Standing, address: str | None, dashboard: bool, notice: str) 
 def _dashboard(url: str | None, with_page: bool) -> str:
     """Say where the Ray dashboard is, and whether it has our page; nothing where there is none, unless it is wanted."""
     if url and has_page(url, token()):
-        return f"Ray dashboard: {url}/raymnist; the token that it asks for: ray get-auth-token"
+        return (
+            f"Ray dashboard: {url} asks for the token of `ray get-auth-token`, then {url}/raymnist has the experiments"
+        )
     found = f"the Ray dashboard at {url} has no raymnist page" if url else "there is no Ray dashboard"
     if with_page:
         return f"warning: --dashboard: {found}: this Ray has no place for it, or was started without"
@@ -175,7 +177,7 @@ def _do(standing: Standing, requests: dict[str, Request], cluster: Cluster, term
                 target.remove_evaluation()
         status = "incomplete" if failures else "complete"
         target.note(status=status, failures=failures, finished=provenance.now())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ray makes the latter of a signal that ends the process, as of a job
         target.note(status="interrupted", finished=provenance.now())
         terminal.say(f"interrupted; the same command goes on with what is in {target.path}", problem=True)
         raise

@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from raymnist import experiment_file, folder, provenance
+import numpy as np
+
+from raymnist import experiment_file, folder, provenance, search_space
 from raymnist.config import Experiment
+from raymnist.errors import InputError, choices
+from raymnist.sweep.plan import concrete
 
 FILES = "files"
 
 
-def ship(experiment: Experiment, target: Path) -> str:
+def check(experiment: Experiment, source: str, studies: Sequence[str]) -> None:
+    """Check what needs neither the data nor Ray, so that it is told here: the models' settings and the files.
+
+    source: the experiment's file or name. studies: those that are to be forgotten. Raises InputError.
+    """
+    for name in studies:
+        if name not in experiment.studies:
+            raise InputError(f"--fresh: {choices('study', name, experiment.studies)}")
+    try:
+        for name, study in experiment.studies.items():
+            values = search_space.draw(study.domains, np.random.default_rng(0))
+            concrete(study, values, f"studies.{name}")
+        if experiment.dataset.name.endswith(".npz") and not Path(experiment.dataset.name).is_file():
+            raise InputError(f"dataset: expected a file, found no {experiment.dataset.name}")
+        evaluation = experiment.evaluation
+        for chosen in (evaluation.generators or []) if evaluation else []:
+            if chosen.is_file and not Path(chosen.name).exists():
+                raise InputError(f"evaluation.generators: expected a file, found no {chosen.name}")
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def ship(experiment: Experiment, source: str, target: Path) -> str:
     """Copy the source and the experiment into the folder `target`; returns the experiment's file, relative to it.
 
-    Data sets and generators that are files here go with it; what is a name, such as `mnist`, is found there.
+    It is called like the user's file, so that what is said of it there is understood. Data sets and generators that are
+    files here go with it; what is a name, such as `mnist`, is found there.
     """
     package = Path(__file__).parent
     without = shutil.ignore_patterns("__pycache__")
@@ -24,7 +52,7 @@ def ship(experiment: Experiment, target: Path) -> str:
         shutil.copytree(bundled, target / bundled.name, ignore=without)
     (target / provenance.COMMIT).write_text(provenance.git_commit() or "", encoding="utf-8")
     shipped = _with_files(experiment, target / FILES)
-    file = target / f"{experiment.name}.yaml"
+    file = target / Path(source).with_suffix(".yaml").name
     folder.write_text(file, shipped.to_yaml())
     return file.name
 

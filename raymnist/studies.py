@@ -46,6 +46,8 @@ def train(
     is_new = False
     for part in ("trials", "confirmations"):
         outcomes = [o for o in standing.outcomes[name] if bool(o.trial.confirms) == (part == "confirmations")]
+        for outcome in outcomes:
+            gauges.count(name, outcome.trial.trial_id, outcome.status)
         to_train = [outcome for outcome in outcomes if not outcome.is_ended]
         if not to_train or (part == "trials" and search.plan.seconds_left(standing.folder) <= 0):
             continue
@@ -57,7 +59,8 @@ def train(
             standing = standing.reread(name)
             begun = {outcome.trial.trial_id for outcome in to_train}
             to_train = [o for o in standing.outcomes[name] if o.is_lost and o.trial.trial_id in begun]
-            if not to_train or not left:
+            is_over = part == "trials" and search.plan.seconds_left(standing.folder) <= 0
+            if not to_train or not left or is_over:
                 break
             lost = ", ".join(outcome.trial.trial_id for outcome in to_train)
             terminal.say(f"{name}: going on with what lost its worker or node: {lost}")

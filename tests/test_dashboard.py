@@ -14,7 +14,6 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 import yaml
 from heads import free_port, running_head, wait_until
@@ -121,7 +120,7 @@ def watched(head, tmp_path_factory):
         prometheus(head, place) as ask,
         chromium() as window,
     ):
-        trains = r"gan-00</td>\s*<td>training"
+        trains = r'gan-00</td>\s*<td class="">training'
         wait_until(
             lambda: re.search(trains, head.get("/raymnist", head.token)[1]), 120, "a GAN that trains, on the page"
         )
@@ -178,7 +177,7 @@ def test_the_page_of_an_ended_experiment_has_its_leaderboard_and_serves_its_repo
     for study in ("autoencoder", "gan"):
         assert re.search(rf"^{study}\s+{best[study]}\s", watched.text["ended"], re.MULTILINE)
     assert "Leaderboard" in watched.text["report"]
-    assert watched.text["reports_cookies"] in ("", "none")  # a report's scripts have no part in its reader's access
+    assert watched.text["reports_cookies"] == "none"  # a report's scripts have no part in its reader's access
     assert head.get("/raymnist/watched/report.html", head.token)[1] == results.folder.report.read_text()
     for other in ("/raymnist/other/report.html", "/raymnist/../watched/report.html", "/raymnist/%2e%2e/report.html"):
         assert head.get(other, head.token)[0] == 404
@@ -194,7 +193,7 @@ def test_actors_and_jobs_carry_names_that_people_know(head, watched):
     assert job["metadata"]["git_commit"] == raymnist.open(watched.results).manifest["git_commit"]
     named = json.loads(head.get("/api/v0/tasks?limit=10000&detail=true", head.token)[1])["data"]["result"]["result"]
     names = {task["name"] for task in named}
-    assert {"clusterers.means_of", "reducers.fit"} & names or any("." in name for name in names), names
+    assert {"points.read_lists", "scores.score"} <= names, names
     actors = json.loads(head.get("/api/v0/actors?detail=true", head.token)[1])["data"]["result"]["result"]
     assert {"StudyTrainable", "MapWorker(MapBatches(Embed))"} <= {actor["class_name"] for actor in actors}
 
@@ -229,8 +228,9 @@ def test_prometheus_has_what_the_results_folder_has_as_long_as_the_run_lasts(wat
     trials = {(one["metric"]["study"], one["metric"]["status"]): float(one["value"][1])
               for one in last["Trials by status"]}  # fmt: skip
     assert (trials[("gan", "finished")], trials[("gan", "running")], trials[("gan", "failed")]) == (4, 0, 0)
-    counts = pd.Series([len(answer["Losses"]) for answer in watched.answers])
-    assert counts.is_monotonic_increasing  # nothing that was seen went away while the run lasted
+    # Nothing that was seen went away while the run lasted; a scrape may have come late.
+    seen = {(one["metric"]["trial"], one["metric"]["loss"]) for answer in watched.answers for one in answer["Losses"]}
+    assert seen == losses.keys()
 
 
 def test_the_command_says_where_the_dashboard_is(head):
@@ -241,7 +241,8 @@ def test_the_command_says_where_the_dashboard_is(head):
     assert "ssh -N -L 8265:127.0.0.1:8265" in said
     status, said = head.said("dashboard", "--head", "http://127.0.0.1:9")
     assert status == 1
-    assert said.startswith("no Ray dashboard to look at: --head http://127.0.0.1:9: expected the head of a Ray cluster")
+    assert said.startswith("no way into a Ray dashboard: --head http://127.0.0.1:9: expected the head of a Ray cluster")
+    assert "raymnist dashboard RESULTS" in said
 
 
 def test_a_job_can_be_left_and_come_back_to(head, watched):
@@ -269,13 +270,18 @@ def test_a_job_goes_on_when_who_follows_it_leaves(head):
         process.send_signal(signal.SIGINT)
         said = process.stdout.read()
         assert process.wait(30) == 130
-    line = rf"^the job goes on; come back with: raymnist submit --job (left-\w+) --head {head.url}$"
+    line = rf"^the job goes on\ncome back with: raymnist submit --job (left-\w+) --head {head.url}$"
     job = re.search(line, said, re.MULTILINE)[1]
     assert json.loads(head.get(f"/api/jobs/{job}", head.token)[1])["status"] == "RUNNING"
-    stop = re.search(r"^or end it with: (ray job stop .*)$", said, re.MULTILINE)[1]
-    subprocess.run(stop.split(), env=head.env, check=True, capture_output=True)
-    ended = r'<h2>left</h2> <span class="status [a-z ]*">(interrupted|ended from outside|failed)</span>'
-    wait_until(lambda: re.search(ended, head.get("/raymnist", head.token)[1]), 60, "the page to know of its end")
+    stop = re.search(r"^or end it with: (RAY_AUTH_MODE=token ray job stop .*)$", said, re.MULTILINE)[1]
+    plain = {name: value for name, value in head.env.items() if name != "RAY_AUTH_MODE"}
+    subprocess.run(stop, shell=True, env=plain, check=True, capture_output=True)
+    ended = r'<h2>left</h2> <span class="status interrupted">interrupted</span>'
+    page = wait_until(lambda: re.search(ended, found := head.get("/raymnist", head.token)[1]) and found, 60, "its end")
+    assert re.search(r"gan-00</td>\s*<td class=\"\">unfinished", page)
+    status, said = head.said("submit", "--job", job, "--head", head.url)
+    assert status == 1
+    assert said.endswith("the job ended: it was stopped; submitted again, it goes on with what is there\n")
 
 
 def test_a_failed_job_gives_its_status_and_line(head):
@@ -286,10 +292,11 @@ def test_a_failed_job_gives_its_status_and_line(head):
 
 def test_without_the_token_no_job_is_taken(head, tmp_path):
     (tmp_path / "wrong").write_text("0" * 64)
-    for file, line in (("none", "found none"), ("wrong", "received one that it refuses, from $RAY_AUTH_TOKEN_PATH")):
-        status, said = head.said("submit", "watched.yaml", "--head", head.url, RAY_AUTH_TOKEN_PATH=str(tmp_path / file))
+    for file, line in (("none", "found none in"), ("wrong", "received one that it refuses from")):
+        path = tmp_path / file
+        status, said = head.said("submit", "watched.yaml", "--head", head.url, RAY_AUTH_TOKEN_PATH=str(path))
         assert status == 2
-        assert f"expected the cluster's token in ~/.ray/auth_token; {line}\n" in said
+        assert f"expected the cluster's token, {line} {path}, which $RAY_AUTH_TOKEN_PATH names\n" in said
 
 
 @contextlib.contextmanager
@@ -300,18 +307,17 @@ def shown(head, results, **env):
         for line in process.stdout:
             lines.append(line)
             if "Ctrl-C" in line:
-                yield "".join(lines)
-                process.send_signal(signal.SIGINT)
-        status = process.wait(60)
-    if status:
-        yield "".join(lines)
-    assert status == 0 or "Ctrl-C" not in "".join(lines)
+                try:
+                    yield "".join(lines)
+                finally:
+                    process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, lines
 
 
 def test_a_folder_is_shown_until_ctrl_c(head, watched):
     place = {"RAY_TMPDIR": head.temporary}  # of a Ray that is started here
     with shown(head, watched.results, **place) as said:
-        url = re.match(r"Ray dashboard: (http://\S+)/raymnist\n", said)[1]
+        url = re.search(r"^Ray dashboard: (http://\S+)/raymnist$", said, re.MULTILINE)[1]
         other = dataclasses.replace(head, url=url)
         assert "watched" in other.get("/raymnist", head.token)[1]
         assert other.get("/raymnist")[0] == 401
@@ -322,7 +328,7 @@ def test_a_folder_is_shown_until_ctrl_c(head, watched):
 
 
 def test_a_ray_that_has_no_place_for_the_page_goes_without(head, watched, tmp_path):
-    """As seen by a dashboard in whose process our module cannot be loaded, and by a Ray that starts none as we know."""
+    """As seen by a dashboard in whose process our module cannot be loaded."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['raymnist.dashboard.page'] = None\n")
     given = {"PYTHONPATH": str(tmp_path), "RAY_TMPDIR": head.temporary}
     sets = ["--set", "name=without", "--set", "studies={autoencoder: {model: conv_autoencoder, train: {epochs: 1}}}"]
@@ -339,7 +345,6 @@ def test_a_ray_that_has_no_place_for_the_page_goes_without(head, watched, tmp_pa
 def test_a_ray_whose_processes_start_otherwise_is_left_as_it_is(monkeypatch, caplog, tmp_path):
     from ray._private import services
 
-    monkeypatch.setenv(hook.PLACE, "")
     monkeypatch.delattr(services, "start_ray_process")
     with hook.page_in_dashboard(tmp_path):
         assert not hasattr(services, "start_ray_process")

@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -47,7 +48,7 @@ def no_token(tmp_path, monkeypatch):
         (200, json.dumps({"ray_version": "2.9.3"}), f"expected Ray {ray.__version__}, as here, found 2.9.3"),
         (200, "<html>a page</html>", r"expected the head of a Ray cluster, found another server \(status 200\)"),
         (404, "{}", r"found another server \(status 404\)"),
-        (401, "", "expected the cluster's token in ~/.ray/auth_token; found none"),
+        (401, "", "expected the cluster's token, found none in .*/none, which \\$RAY_AUTH_TOKEN_PATH names"),
     ],
 )
 def test_who_is_no_head_is_told_in_one_line(status, text, line, no_token):
@@ -60,7 +61,7 @@ def test_a_wrong_token_is_told_with_where_it_came_from(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     with (
         server(403, "") as url,
-        pytest.raises(InputError, match=r"received one that it refuses, from \$RAY_AUTH_TOKEN_P"),
+        pytest.raises(InputError, match="received one that it refuses from .*/token, which"),
     ):
         jobs.Head(url)
 
@@ -70,8 +71,8 @@ def test_an_unreachable_head_is_told_in_one_line(command, no_token):
     status, _, said = command("submit", "quickstart", "--head", head)
     assert status == 2
     assert said == (
-        f"raymnist: --head http://{head}: expected the head of a Ray cluster, found nobody; is there a tunnel to it, "
-        "or a firewall between?\n"
+        f"raymnist: --head http://{head}: expected the head of a Ray cluster, by the address of its dashboard, found "
+        "nobody; is there a tunnel to it, or a firewall between?\n"
     )
 
 
@@ -79,8 +80,24 @@ def test_an_unreachable_head_is_told_in_one_line(command, no_token):
     ("words", "line"),
     [
         ([], "submit: expected an experiment, or --job ID to come back to one"),
-        (["quickstart", "--job", "a"], "submit: expected an experiment, or --job ID to come back to one"),
-        (["--job", "a", "--detach"], "--job: goes with --head alone, as the job has begun"),
+        (["quickstart", "--job", "a"], "--job: expected nothing but --head beside it, as the job has begun"),
+        (["--job", "a", "--detach"], "--job: expected nothing but --head beside it, as the job has begun"),
+        (
+            ["quickstart", "--head", "ray://127.0.0.1:10001"],
+            "--head ray://127.0.0.1:10001: expected the address of the",
+        ),
+        (
+            ["quickstart", "--head", "auto"],
+            "--head auto: expected the address of the head's dashboard, such as http://",
+        ),
+        (["quickstart", "--results", "results"], "--results results: expected the full path of a folder that the"),
+        (["quickstart", "--fresh", "gam"], "--fresh: unknown study 'gam'; choose from autoencoder, gan"),
+        (["quickstart", "--set", "studies.gan.train.epohcs=1"], "quickstart: studies.gan.train: unknown key 'epohcs'"),
+        (["quickstart", "--set", "dataset=no.npz"], "quickstart: dataset: expected a file, found no no.npz"),
+        (
+            ["quickstart", "--set", "evaluation.generators=[no.h5]"],
+            "quickstart: evaluation.generators: expected a file, ",
+        ),
         (["quickstart", "gan"], "gan: a study is named after --fresh only"),
         (["nothing.yaml"], "nothing.yaml: expected an experiment file, found none"),
         (["quickstart", "--set", "seed=x"], "quickstart: seed: "),
@@ -107,7 +124,7 @@ def test_what_is_shipped_is_the_project_the_experiment_and_the_files_it_names(tm
     generator = experiment_file.bundled()["quickstart"].parent / "small_generator.keras"
     (place / "small_generator.keras").write_bytes(generator.read_bytes())
     experiment = experiment_file.load(place / "own.yaml", {"studies.gan.train.epochs": 7})
-    assert shipping.ship(experiment, target) == "own.yaml"
+    assert shipping.ship(experiment, str(place / "own.yaml"), target) == "own.yaml"
     program = (
         "import raymnist, json; from raymnist import experiment_file, provenance, datasets\n"
         "own = experiment_file.load('own.yaml')\n"
@@ -134,6 +151,48 @@ def test_a_job_says_at_its_end_where_the_results_lie_or_what_the_cluster_lacks()
     ending = jobs.Ending(0, "", log)
     assert ending.results is not None
     assert tuple(map(str, ending.results)) == ("/shared/results/my run", "head-1")
-    assert ending.lacks is None
-    ending = jobs.Ending(1, "", "Traceback ...\nModuleNotFoundError: No module named 'tensorflow'\n")
-    assert (ending.results, ending.lacks) == (None, "tensorflow")
+    missing = "Traceback ...\nModuleNotFoundError: No module named 'tensorflow'\n"
+    assert (jobs.Ending(1, "", missing).results, jobs.Ending(1, "", missing).lacks) == (None, "tensorflow")
+    assert jobs.Ending(0, "", missing + log).lacks is None  # a logger's, say, and the run went on
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "reason"),
+    [
+        (("SUCCEEDED", 0, "Job finished successfully."), 0, ""),
+        (("FAILED", 2, "Job entrypoint command failed ...\nthe log again"), 2, ""),
+        (
+            ("FAILED", 137, "failed with exit code 137, last available logs"),
+            1,
+            r"its process was ended \(status 137\); .*",
+        ),
+        (("FAILED", None, "\nruntime_env setup failed: no space\nTraceback"), 1, "runtime_env setup failed: no space"),
+        (("STOPPED", None, ""), 1, "it was stopped; submitted again, it goes on with what is there"),
+    ],
+)
+def test_the_end_of_a_job_is_told_once_and_in_one_line(told, status, reason):
+    ending = jobs.Ending.of(*told, log="")
+    assert ending.status == status
+    assert re.fullmatch(reason, ending.reason)
+
+
+@pytest.mark.parametrize(
+    ("given", "full"),
+    [
+        ("head", "http://head:8265"),
+        ("head:80/", "http://head:80"),
+        ("http://[::1]:8265", "http://[::1]:8265"),
+        ("https://rays.example/one", "https://rays.example/one"),
+        ("http://head/ray", "http://head:8265/ray"),
+    ],
+)
+def test_an_address_is_completed_by_the_scheme_and_port_of_dashboards(given, full):
+    assert jobs._full(given) == full
+
+
+def test_a_head_that_went_away_is_told_and_the_job_is_not_given_up(monkeypatch, no_token):
+    monkeypatch.setattr(jobs, "TIMEOUT", 0.1)
+    with server(200, json.dumps({"ray_version": ray.__version__})) as url:
+        head = jobs.Head(url)
+    with pytest.raises(jobs.HeadLost, match=f"{url} does not answer any more; .* the job mine-1 goes on"):
+        head.follow("mine-1", print)

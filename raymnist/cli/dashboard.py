@@ -35,9 +35,10 @@ def _find(url: str) -> None:
     from raymnist.jobs import Head, token
 
     try:
-        Head(url)
+        url = Head(url).address
     except InputError as error:
-        typer.echo(f"no Ray dashboard to look at: {error}")
+        typer.echo(f"no way into a Ray dashboard: {error}")
+        typer.echo("of what is in a folder: raymnist dashboard RESULTS")
         _tunnel()
         raise typer.Exit(1) from None
     typer.echo(f"Ray dashboard: {url}")
@@ -65,6 +66,7 @@ def _show(results: Path) -> None:
 
     if not experiments(results):
         raise InputError(f"{results}: expected a results folder, or a folder with such inside")
+    typer.echo("starting a Ray for its dashboard ...")
     with (
         tempfile.TemporaryDirectory(prefix="raymnist-") as scratch,
         logging_to(Path(scratch) / "log.txt") as terminal,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -40,30 +42,35 @@ def submit(
     job: Annotated[str | None, typer.Option(metavar="ID", help="Come back to a job that was submitted.")] = None,
 ) -> None:
     """Run an experiment as a job of a Ray cluster, and follow its log."""
-    if (experiment is None) == (job is None):
+    if experiment is None and job is None:
         raise InputError("submit: expected an experiment, or --job ID to come back to one")
-    if job is not None and (study or set_ or fresh or results or detach):
-        raise InputError("--job: goes with --head alone, as the job has begun")
+    if job is not None and (experiment or study or set_ or fresh or results or detach):
+        raise InputError("--job: expected nothing but --head beside it, as the job has begun")
     if study and not fresh:
         raise InputError(f"{' '.join(study)}: a study is named after --fresh only")
-    from raymnist.jobs import Head
+    if results and not PurePosixPath(results).is_absolute():
+        raise InputError(f"--results {results}: expected the full path of a folder that the cluster's nodes share")
+    from raymnist.jobs import Head, HeadLost
 
-    if job is None:
-        assert experiment is not None
+    if experiment is not None:
         job, cluster = _begin(experiment, parse_sets(set_ or []), head, results, [*(study or [])], fresh)
         typer.echo(f"{job} runs on {cluster.address}")
-        if detach:
-            typer.echo(f"come back with: raymnist submit --job {job} --head {cluster.address}")
-            return
     else:
         cluster = Head(head)
+    assert job is not None
+    if detach:
+        _tell_how_to_go_on(job, cluster)
+        return
     try:
         ending = cluster.follow(job, lambda text: typer.echo(text, nl=False))
     except KeyboardInterrupt:
-        typer.echo(f"\nthe job goes on; come back with: raymnist submit --job {job} --head {cluster.address}")
-        typer.echo(f"or end it with: ray job stop {job} --address {cluster.address}")
+        typer.echo("\nthe job goes on")
+        _tell_how_to_go_on(job, cluster)
         raise typer.Exit(130) from None
-    _tell(ending)
+    except HeadLost as error:
+        typer.echo(f"{error}; come back with: raymnist submit --job {job} --head {cluster.address}", err=True)
+        raise typer.Exit(1) from None
+    _tell(ending, cluster)
     raise typer.Exit(ending.status)
 
 
@@ -75,24 +82,34 @@ def _begin(
     from raymnist.jobs import Head
 
     chosen = experiment_file.load(source, sets)
+    shipping.check(chosen, source, studies)
     cluster = Head(head)
     with tempfile.TemporaryDirectory(prefix="raymnist-") as place:
-        words = ["run", shipping.ship(chosen, Path(place)), *(["--fresh", *studies] if fresh else [])]
+        words = ["run", shipping.ship(chosen, source, Path(place)), *(["--fresh", *studies] if fresh else [])]
         labels = provenance.labels(chosen.name, chosen.studies)
         return cluster.submit(chosen.name, words, Path(place), results, labels), cluster
 
 
-def _tell(ending: Ending) -> None:
+def _tell_how_to_go_on(job: str, cluster: Head) -> None:
+    typer.echo(f"come back with: raymnist submit --job {job} --head {cluster.address}")
+    typer.echo(f"or end it with: RAY_AUTH_MODE=token ray job stop {job} --address {cluster.address}")
+
+
+def _tell(ending: Ending, cluster: Head) -> None:
     """Say why a job failed, where its log does not, and where the results lie."""
     if ending.lacks:
         typer.echo(f"the cluster's Python lacks {ending.lacks}; the cluster file's setup_commands install it", err=True)
-    elif ending.message:
-        typer.echo(f"the job ended: {ending.message}", err=True)
+    elif ending.reason:
+        typer.echo(f"the job ended: {ending.reason}", err=True)
     if ending.results is None:
         return
     path, host = ending.results
     manifest = path / "manifest.json"
     if manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")).get("host") == host:
-        typer.echo(f"this machine shares them: raymnist show {path}")
+        typer.echo(f"this machine shares them: raymnist show {shlex.quote(str(path))}")
+        return
+    reached = urlsplit(cluster.address).hostname or ""
+    if reached in ("localhost", "127.0.0.1"):
+        typer.echo(f"bring them here with: ray rsync-down CLUSTER.yaml {path}/ results/{path.name}/")
     else:
-        typer.echo(f"bring them here with: rsync -a {host}:{path} results/")
+        typer.echo(f"bring them here with: rsync -a {shlex.quote(f'{reached}:{path}')} results/")

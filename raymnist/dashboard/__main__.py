@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from raymnist.dashboard.hook import PLACE, page_in_dashboard
+from raymnist.dashboard.hook import page_in_dashboard
 
 
 def main() -> None:
     """Hand all arguments to Ray's own command line."""
     from ray.scripts import scripts
 
-    with page_in_dashboard(Path(os.environ.get(PLACE, "results"))):
+    with page_in_dashboard(Path(os.environ.get("RAYMNIST_RESULTS", "~/raymnist_results"))):
         scripts.main()
 
 

@@ -54,6 +54,7 @@ def render(place: Path) -> str:
     shown.sort(key=lambda one: one.status != "running")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["short"] = short
+    environment.filters["moment"] = _moment
     template = environment.from_string(files("raymnist.dashboard").joinpath("templates/page.html").read_text("utf-8"))
     return template.render(shown=shown, place=place, are_running=any(one.status == "running" for one in shown))
 
@@ -67,21 +68,41 @@ def report(place: Path, name: str) -> Path | None:
 def experiments(place: Path) -> list[Path]:
     """List the results folders in a folder, itself included."""
     inside = sorted(place.iterdir()) if place.is_dir() else []
-    return [path for path in (place, *inside) if "raymnist" in Folder(path).manifest.get("versions", {})]
+    return [path for path in (place, *inside) if _is_one(path)]
+
+
+def _is_one(path: Path) -> bool:
+    try:
+        return "raymnist" in Folder(path).manifest.get("versions", {})
+    except (OSError, ValueError, AttributeError):  # whatever else lies there under that name
+        return False
 
 
 def _read(path: Path) -> Shown:
     manifest, nothing = Folder(path).manifest, pd.DataFrame()
     try:
         results = Results(path)
-        board, trials = with_spread(results.leaderboard), pd.DataFrame(list(_trials(results)))
+        board = with_spread(results.leaderboard.round({"minutes": 1}))
+        trials = pd.DataFrame(list(_trials(results, bool(lock.owner(path)))))
     except (InputError, OSError, KeyError, ValueError) as error:  # of a run that just begins, or of another version
         return Shown(path, manifest, lock.owner(path), nothing, nothing, f"{type(error).__name__}: {error}")
     return Shown(path, manifest, lock.owner(path), board, trials)
 
 
-def _trials(results: Results) -> Iterator[dict[str, Any]]:
-    """List the trials that have begun, as their folders have them, also while they train."""
+def _moment(written: Any) -> str:
+    """Shorten a time to the minute, in UTC as it was written."""
+    return str(written)[:16].replace("T", " ") + " UTC"
+
+
+def _open(path: Path, is_running: bool) -> str:
+    """Say how a trial stands that has not ended: its worker marks the folder before its first epoch."""
+    if (path / folder.WORKER).is_file():
+        return "training" if is_running else "unfinished"
+    return "waiting" if is_running else "not begun"
+
+
+def _trials(results: Results, is_running: bool) -> Iterator[dict[str, Any]]:
+    """List the trials, as their folders have them, also while they train."""
     for study in results.experiment.studies:
         for path in sorted(results.folder.study(study).glob(f"{study}-*")):
             stored = folder.read_json(path / "config.json")
@@ -92,14 +113,14 @@ def _trials(results: Results) -> Iterator[dict[str, Any]]:
             best, last = outcome.best or {}, (outcome.history or [{}])[-1]
             yield {
                 "trial": outcome.trial.trial_id,
-                "status": outcome.status if outcome.status != "pending" else "training" if last else "waiting",
+                "status": outcome.status if outcome.status != "pending" else _open(path, is_running),
                 "epoch": f"{last.get('epoch', 0)} of {outcome.trial.train.epochs}",
                 "settings": ", ".join(f"{name} {short(value)}" for name, value in outcome.settings.items()),
                 "objective": outcome.trial.metric,
                 "best": best.get(outcome.trial.metric),
                 "last": last.get(outcome.trial.metric),
                 "images/s": last.get("images_per_second"),
-                "seconds": outcome.seconds,
+                "seconds": round(outcome.seconds, 1),
                 "host": outcome.ran_on.get("hostname", ""),
                 "error": outcome.error,
             }

@@ -48,7 +48,6 @@ class Bookkeeper(tune.Callback):
         self.stopwatch, self.deadline = stopwatch, deadline
         self.begun = begun
         self.gauges, self.tally = gauges, tally
-        self.statuses: dict[str, str] = {}
         self.logging = logging
         self.progress = progress
         self.epochs: dict[str, int] = {}
@@ -76,7 +75,8 @@ class Bookkeeper(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count a trial that has got its worker."""
-        self._count(self.begun[str(trial)].trial.trial_id, "running")
+        planned = self.begun[str(trial)].trial
+        self.gauges.count(planned.study, planned.trial_id, "running")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note a trial that trained to its end, or that the scheduler stopped.
@@ -115,18 +115,12 @@ class Bookkeeper(tune.Callback):
     def _note(self, trial: Any, status: str, **facts: Any) -> None:
         outcome = self.begun[str(trial)]
         folder.write_json(outcome.path / "status.json", {"status": status, **facts})
-        self._count(outcome.trial.trial_id, status)
+        self.gauges.count(outcome.trial.study, outcome.trial.trial_id, status)
         self._log(outcome.trial.trial_id)
 
     def _advance(self, epochs: int) -> None:
         self.progress.advance(epochs)
         self.tally.done += epochs
-
-    def _count(self, trial_id: str, status: str) -> None:
-        self.statuses[trial_id] = status
-        study, now = self.begun[trial_id].trial.study, list(self.statuses.values())
-        for known in ("running", "pending", "finished", "stopped", "failed"):
-            self.gauges.set("raymnist_trials", now.count(known), study=study, status=known)
 
     def _log(self, trial_id: str) -> None:
         if not self.logging.loggers:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from ray.util.metrics import Gauge
 
 from raymnist.config import TrialConfig
 from raymnist.metrics import METRICS
+from raymnist.sweep.outcome import Status
 
 SECONDS = 5.0  # between two times that all are set: Ray drops a gauge some 20 s after it was set last
 
@@ -23,6 +24,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "raymnist_trials": ("Trials of a study by their status", ("experiment", "study", "status")),
     "raymnist_stage_progress": ("Share of a stage that is done, 0 to 1", ("experiment", "stage")),
 }
+
+STATUSES = ("running", *get_args(Status))
 
 
 @dataclass
@@ -49,6 +52,7 @@ class Gauges:
         self.gauges = {name: Gauge(name, text, tags) for name, (text, tags) in GAUGES.items()}
         self.values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
         self.tallies: dict[str, Tally] = {}
+        self.statuses: dict[str, dict[str, str]] = {}  # of each study's trials
         self.changing, self.is_over = threading.Lock(), threading.Event()
         self.thread = threading.Thread(target=self._repeat, name="raymnist gauges", daemon=True)
 
@@ -70,6 +74,13 @@ class Gauges:
         with self.changing:
             self.tallies[name] = Tally()
             return self.tallies[name]
+
+    def count(self, study: str, trial_id: str, status: str) -> None:
+        """Note the status of a trial, and set how many of its study have which."""
+        of_study = self.statuses.setdefault(study, {})
+        of_study[trial_id] = status
+        for known in STATUSES:
+            self.set("raymnist_trials", list(of_study.values()).count(known), study=study, status=known)
 
     def look(self, trial: TrialConfig, row: Mapping[str, Any]) -> None:
         """Set what is known of a trial after an epoch."""

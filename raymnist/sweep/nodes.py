@@ -31,14 +31,10 @@ def check(place: Path) -> None:
     probe = above / f".raymnist-{uuid.uuid4().hex}"
     probe.write_text(provenance.now(), encoding="utf-8")
     try:
-        asked = {
-            node["NodeManagerAddress"]: _look.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(probe)
-            for node in others
-        }
-        for address, look in asked.items():
-            _compare(address, above, look)
+        on = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in others]
+        looks = [_look.options(scheduling_strategy=one).remote(probe) for one in on]
+        for node, look in zip(others, looks, strict=True):
+            _compare(f"node {node['NodeManagerAddress']}", above, look)
     finally:
         probe.unlink()
 
@@ -53,18 +49,26 @@ def _look(probe: Path) -> tuple[bool, Mapping[str, str]]:
     return probe.is_file(), versions()
 
 
-def _compare(address: str, above: Path, look: ray.ObjectRef) -> None:
+def differs(where: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> str | None:
+    """Say which version differs from the driver's, `theirs`; None for none."""
+    for name, expected in theirs.items():
+        if ours[name] != expected:
+            return f"{where}: expected {name} {expected}, as on the driver's node, found {ours[name]}"
+    return None
+
+
+def _compare(where: str, above: Path, look: ray.ObjectRef) -> None:
     try:
         is_shared, there = ray.get(look)
     except RayTaskError as error:
-        raise InputError(f"node {address}: expected the project there as it is here; {error.cause}") from None
+        why = next(iter(str(error.cause).splitlines()), "")
+        raise InputError(f"{where}: expected the project there as it is here; {why}") from None
     except RayError:
         return  # the node is gone, as nodes of a cluster may be
-    for name, ours in versions().items():
-        if there[name] != ours:
-            raise InputError(f"node {address}: expected {name} {ours}, as on the driver's node, found {there[name]}")
+    if line := differs(where, versions(), there):
+        raise InputError(line)
     if not is_shared:
         raise InputError(
-            f"{above}: expected a folder that all nodes share, as trials on any of them write there; node {address} "
+            f"{above}: expected a folder that all nodes share, as trials on any of them write there; {where} "
             "does not see it; name one that they share with --results"
         )

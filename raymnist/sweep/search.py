@@ -24,6 +24,7 @@ from raymnist.datasets import Images
 from raymnist.folder import Folder
 from raymnist.metrics import METRICS
 from raymnist.models.features import ClassifierFile
+from raymnist.sweep import nodes
 from raymnist.sweep.budget import Deadline, Stopwatch
 from raymnist.sweep.callback import Bookkeeper, Progress
 from raymnist.sweep.gauges import Gauges
@@ -93,6 +94,7 @@ class Search:
                 place=place,
                 checkpoints=self.checkpoints,
                 classifier=self.classifier,
+                versions=nodes.versions(),
             )
             trainable.__qualname__ = StudyTrainable.__qualname__  # the actors' class in the dashboard
             tune.Tuner(

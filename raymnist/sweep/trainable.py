@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from ray import tune
 from raymnist import folder
 from raymnist.config import TrialConfig
 from raymnist.datasets import Images
+from raymnist.errors import InputError
 from raymnist.models.features import ClassifierFile
+from raymnist.sweep import nodes
 from raymnist.sweep.resources import Request
 
 if TYPE_CHECKING:
@@ -55,12 +58,20 @@ class StudyTrainable(tune.Trainable):
         place: Path,
         checkpoints: CheckpointPlace,
         classifier: ClassifierFile | None,
+        versions: dict[str, str],
     ) -> None:
         """Claim the devices for the life of this process, and begin the first trial.
 
-        place: the study's folder, in which each planned trial's folder says what the trial is.
+        place: the study's folder, in which each planned trial's folder says what the trial is. versions: the driver's.
+        Raises InputError where this node has others or does not see the folder: it may have come after the run began.
         """
         from raymnist.training import devices
+
+        here = platform.node()
+        if line := nodes.differs(here, versions, nodes.versions()):
+            raise InputError(line)
+        if not place.is_dir():
+            raise InputError(f"{here}: expected the folder {place}, which all nodes share, found none")
 
         self.images = images
         self.place = place

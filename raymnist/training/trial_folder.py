@@ -14,8 +14,6 @@ from raymnist.training import samples
 from raymnist.training.checkpoints import CheckpointFolder
 from raymnist.training.loop import Row, Training
 
-MARK = ".worker"  # the file that tells which process trains here
-
 
 class TrialFolder:
     """What a training leaves in its trial's folder."""
@@ -51,10 +49,10 @@ class TrialFolder:
         that has only begun does not count, as Tune begins with workers that it then has no use for.
         """
         if not self.is_marked:
-            folder.write_text(self.path / MARK, self.mark)
+            folder.write_text(self.path / folder.WORKER, self.mark)
             self.is_marked = True
         row = training.epoch()
-        if (self.path / MARK).read_text(encoding="utf-8") != self.mark:
+        if (self.path / folder.WORKER).read_text(encoding="utf-8") != self.mark:
             raise RuntimeError(f"{self.path}: expected the folder as this process left it, found that of another")
         number, trial = training.epochs_done, training.trial
         told = ", ".join(

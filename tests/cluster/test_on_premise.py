@@ -1,5 +1,6 @@
 """A cluster by deploy/on_premise.yaml on hosts of this machine; in the order of a cluster's life."""
 
+import contextlib
 import os
 import re
 import signal
@@ -191,9 +192,9 @@ def test_a_host_that_is_cut_off_and_one_that_is_killed_cost_no_trial_and_no_epoc
     hosts = cluster.hosts
     file, folder = hosts.shared / "sweep.yaml", hosts.shared / "results" / "sweep"
     file.write_text(SWEEP)
-    with hosts.start(
-        "desk", f"raymnist submit {file} --head http://{cluster.address} > {hosts.shared}/said 2>&1"
-    ) as job:
+    line = f"raymnist submit {file} --head http://{cluster.address} > {hosts.shared}/said 2>&1"
+    with hosts.start("desk", line) as job, contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(job.kill)  # else a failure would wait for it
         with step("host-2 trains"):
             until(lambda: trains_on(folder, hosts.addresses["host-2"], EPOCHS / 2), "a trial trains on host-2", 180)
         lost = [trains_on(folder, hosts.addresses["host-2"], EPOCHS)]

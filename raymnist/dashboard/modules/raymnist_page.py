@@ -28,10 +28,11 @@ class RaymnistPage(ray.dashboard.utils.DashboardHeadModule):
 
     @routes.get("/raymnist/{name}/report.html")
     async def report(self, request: web.Request) -> web.StreamResponse:
-        """Serve the report of one of the listed experiments."""
-        found = page.report(self._place(), request.match_info["name"])
+        """Serve the report of one of the listed experiments; `-` is none, and asks whether the page is there."""
+        name = request.match_info["name"]
+        found = None if name == "-" else await asyncio.to_thread(page.report, self._place(), name)
         if found is None:
-            return web.Response(status=404, text="no such report")
+            return web.Response(status=404, body=hook.NO_REPORT)
         return web.FileResponse(found, headers=ALONE)
 
     def _place(self) -> Path:
