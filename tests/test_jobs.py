@@ -61,7 +61,7 @@ def test_a_wrong_token_is_told_with_where_it_came_from(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     with (
         server(403, "") as url,
-        pytest.raises(InputError, match="received one that it refuses from .*/token, which"),
+        pytest.raises(InputError, match=r"received one that it refuses from .*/token, which"),
     ):
         jobs.Head(url)
 
