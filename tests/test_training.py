@@ -433,6 +433,7 @@ def test_a_trials_folder_has_what_the_contract_names(digits, tmp_path):
     training = train(trial, digits, tmp_path / "gan-00", key="k")
     files = sorted(str(path.relative_to(tmp_path / "gan-00")) for path in (tmp_path / "gan-00").rglob("*.*"))
     assert files == [
+        ".worker",
         "checkpoints/epoch_0004.npz",
         "checkpoints/last.npz",
         "config.json",
