@@ -6,13 +6,15 @@ from conftest import a_trial
 from sweeps import CLASSIFIER, SCORED, plan_of, study_with, trials_of, tune
 
 from raymnist import experiment_file, folder
+from raymnist.errors import InputError
 from raymnist.folder import Folder
-from raymnist.sweep import plan, rules
+from raymnist.sweep import nodes, plan, rules
 from raymnist.sweep.outcome import Outcome, read, write_config
 from raymnist.sweep.plan import Plan
 from raymnist.sweep.ranking import ranking
 from raymnist.sweep.resources import Request
 from raymnist.sweep.tables import write_best, write_tables
+from raymnist.sweep.trainable import StudyTrainable
 from raymnist.training.loop import Training
 from raymnist.training.trial_folder import TrialFolder
 
@@ -261,3 +263,12 @@ def test_data_that_was_moved_is_the_same_and_other_data_is_not(tmp_path):
     )
     assert plan.changes(here, there, ["gan"]) is None
     assert plan.changes(here, other, ["gan"]).startswith("dataset changed: ")
+
+
+def test_a_node_that_came_late_trains_nothing_with_other_versions_or_without_the_folder(tmp_path):
+    given = {"images": None, "checkpoints": None, "classifier": None}
+    late = object.__new__(StudyTrainable)
+    with pytest.raises(InputError, match=r"expected ray 1\.0, as on the driver's node, found \d"):
+        late.setup({}, place=tmp_path, versions=nodes.versions() | {"ray": "1.0"}, **given)
+    with pytest.raises(InputError, match=r"expected the folder .*none, which all nodes share, found none"):
+        late.setup({}, place=tmp_path / "none", versions=nodes.versions(), **given)
