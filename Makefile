@@ -8,12 +8,11 @@ PYTHON ?= python3
 demo: .venv/installed
 	.venv/bin/raymnist run quickstart
 
-# The files in their order: in xdist's own, of the most tests first, the few long ones of test_experiments.py came last.
 test: .venv/installed-test
-	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not cluster and not browser"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long and not cluster and not browser"
 
 test-long: .venv/installed-test
-	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "long and not cluster and not browser"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "long and not cluster and not browser"
 
 # Needs root on Linux, and from Debian openssh-server, rsync and iproute2; says so where it cannot run.
 test-cluster: .venv/installed-test
