@@ -43,7 +43,7 @@ from raymnist.evaluation.stages import Stages
 from raymnist.folder import Folder
 from raymnist.metrics.clustering import acc
 from raymnist.models import MODELS, networks
-from raymnist.sweep.gauges import Tally
+from raymnist.sweep.gauges import Gauges, Tally
 from raymnist.sweep.resources import Request
 
 
@@ -150,7 +150,8 @@ def our_evaluation(records, images, paths, count, place):
     generator = Network("gan", "gan-00", str(paths["generator"]), "")
     folder = Folder(place / "results")
     stages = Stages(evaluation, images, 0, [encoder], None, [generator], folder)
-    failures = stages.run(lambda line: None)
+    with Gauges("benchmark") as gauges:
+        failures = stages.run(lambda line: None, gauges)
     seconds = time.perf_counter() - start
     assert not failures, failures
     spent = folder.manifest["seconds"]
@@ -171,17 +172,8 @@ def compare_embedding(records, images, encoder, path, count, place):
     taken = {}
     for size in (count // 3, count):
         start = time.perf_counter()
-        embed(
-            [real_source(many[:size], None)],
-            (28, 28, 1),
-            [network],
-            None,
-            ["code"],
-            0,
-            Request(1, 0),
-            place / "p",
-            Tally(),
-        )
+        sources = [real_source(many[:size], None)]
+        embed(sources, (28, 28, 1), [network], None, ["code"], 0, Request(1, 0), place / "p", Tally())
         taken[size] = time.perf_counter() - start
     records.add(task, "raymnist, with its start", taken[count])
     rate = (count - count // 3) / (taken[count] - taken[count // 3])

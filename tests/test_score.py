@@ -1,11 +1,9 @@
-"""`raymnist score` and the evaluation's scores: the rows, the floor, the cache, and the same on several nodes."""
+"""`raymnist score` and the evaluation's scores: the rows, the floor, the cache."""
 
 import json
-import os
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ import pandas as pd
 import pytest
 from conftest import needs_mnist
 
-import raymnist
 from raymnist import datasets
 from raymnist.config import Dataset
 from raymnist.evaluation import reference, scores
@@ -169,51 +166,6 @@ def test_the_nearest_training_images_of_copies_are_themselves(digits_whole):
     np.testing.assert_allclose(scored.copies.distances, 0, atol=1e-2)
     labels = digits_whole.classes_of(digits_whole.train_labels[40:100])
     assert np.abs(scored.counts - np.bincount(labels, minlength=10)).sum() <= 2
-
-
-ON_NODES = """
-    import tempfile
-    import ray
-    from ray.cluster_utils import Cluster
-    import raymnist
-    from raymnist.sweep.session import ray_session
-
-    if __name__ == "__main__":
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-        cluster.add_node(num_cpus=2)
-        cluster.add_node(num_cpus=2)
-        with tempfile.TemporaryDirectory() as scratch, ray_session(None, scratch, {}):
-            assert len(ray.nodes()) == 1  # one of its own, not this cluster, to which nobody has sent it
-        ray.init(address=cluster.address, log_to_driver=False)
-        assert len(ray.nodes()) == 3
-        raymnist.run("experiment.yaml", results="three")
-        ray.shutdown()
-        cluster.shutdown()
-"""
-
-EVALUATION = """
-name: scored
-dataset: digits
-evaluation:
-  generators: [generator.keras]
-  images: 40
-  scored_images: 300
-  features: [pixels]
-  reducers: [none]
-"""
-
-
-@pytest.mark.long
-def test_the_scores_are_the_same_on_several_nodes(tiny_run, tmp_path):
-    (tmp_path / "experiment.yaml").write_text(EVALUATION)
-    (tmp_path / "generator.keras").write_bytes((tiny_run.best("gan").path / "model.keras").read_bytes())
-    one = raymnist.run(tmp_path / "experiment.yaml", results=tmp_path / "one").table
-    code = textwrap.dedent(ON_NODES)
-    alone = os.environ | {"RAYMNIST_CACHE": str(tmp_path / "cache")}  # so that all of it is computed there too
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=alone, check=True, capture_output=True, timeout=300)
-    three = raymnist.open(tmp_path / "three" / "scored").table
-    assert set(GENERATOR_METRICS) - {"fid_infinity"} <= set(one["metric"])
-    pd.testing.assert_frame_equal(one, three, rtol=1e-6)
 
 
 @pytest.mark.long
