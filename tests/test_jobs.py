@@ -147,13 +147,14 @@ def test_what_is_shipped_is_the_project_the_experiment_and_the_files_it_names(tm
 
 
 def test_a_job_says_at_its_end_where_the_results_lie_or_what_the_cluster_lacks():
-    log = "gan-00 finished\nresults lie in /shared/results/my run on head-1\n"
+    log = "results lie in /elsewhere on a-line-of-a-library\nresults lie in /shared/results/my run on head-1\n"
     ending = jobs.Ending(0, "", log)
     assert ending.results is not None
     assert tuple(map(str, ending.results)) == ("/shared/results/my run", "head-1")
     missing = "Traceback ...\nModuleNotFoundError: No module named 'tensorflow'\n"
     assert (jobs.Ending(1, "", missing).results, jobs.Ending(1, "", missing).lacks) == (None, "tensorflow")
-    assert jobs.Ending(0, "", missing + log).lacks is None  # a logger's, say, and the run went on
+    assert jobs.Ending(0, "", missing).lacks is None
+    assert jobs.Ending(1, "", missing + log).lacks is None  # a logger's, say, and the run went on
 
 
 @pytest.mark.parametrize(
