@@ -222,9 +222,12 @@ class Head:
 
 def _full(address: str) -> str:
     """Complete an address by the scheme and the port of dashboards; raises InputError for that of another service."""
-    scheme, _, rest = address.rstrip("/").rpartition("://")
-    if scheme not in ("", "http", "https") or rest == "auto":
+    parts = urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
+    try:
+        is_one = parts.scheme in ("http", "https") and parts.hostname not in (None, "auto")
+        port = "" if parts.port or parts.scheme == "https" else f":{PORT}"
+    except ValueError:  # a port that is none
+        is_one = False
+    if not is_one:
         raise InputError(f"--head {address}: expected the address of the head's dashboard, such as http://HEAD:{PORT}")
-    host = rest.partition("/")[0]
-    has_port = bool(re.search(r":\d+$", host)) or scheme == "https"
-    return f"{scheme or 'http'}://{rest}" if has_port else f"http://{host}:{PORT}{rest.removeprefix(host)}"
+    return f"{parts.scheme}://{parts.netloc}{port}{parts.path.rstrip('/')}"

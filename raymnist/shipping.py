@@ -8,41 +8,48 @@ from pathlib import Path
 
 import numpy as np
 
-from raymnist import experiment_file, folder, provenance, search_space
+from raymnist import datasets, experiment_file, folder, provenance, search_space
 from raymnist.config import Experiment
 from raymnist.errors import InputError, choices
+from raymnist.evaluation import choice
 from raymnist.sweep.plan import concrete
 
 FILES = "files"
 
 
 def check(experiment: Experiment, source: str, studies: Sequence[str]) -> None:
-    """Check what needs neither the data nor Ray, so that it is told here: the models' settings and the files.
+    """Check what the cluster is not needed for, so that it is told here: settings of models and parts, and the files.
 
     source: the experiment's file or name. studies: those that are to be forgotten. Raises InputError.
     """
     for name in studies:
         if name not in experiment.studies:
             raise InputError(f"--fresh: {choices('study', name, experiment.studies)}")
+    dataset, evaluation = experiment.dataset, experiment.evaluation
+    if evaluation and evaluation.generators:
+        here = [chosen for chosen in evaluation.generators if not _is_there(chosen.name)]
+        evaluation = evaluation.model_copy(update={"generators": here})
     try:
         for name, study in experiment.studies.items():
             values = search_space.draw(study.domains, np.random.default_rng(0))
             concrete(study, values, f"studies.{name}")
-        if experiment.dataset.name.endswith(".npz") and not Path(experiment.dataset.name).is_file():
-            raise InputError(f"dataset: expected a file, found no {experiment.dataset.name}")
-        evaluation = experiment.evaluation
-        for chosen in (evaluation.generators or []) if evaluation else []:
-            if chosen.is_file and not Path(chosen.name).exists():
-                raise InputError(f"evaluation.generators: expected a file, found no {chosen.name}")
+        if dataset.name not in datasets.DATASETS and not _is_there(dataset.name):
+            datasets.load(dataset)
+        choice.resolve(experiment.model_copy(update={"evaluation": evaluation}), has_classifier=True)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
+
+
+def _is_there(name: str) -> bool:
+    """Tell whether a file can only be the cluster's, as of a folder that its nodes share."""
+    return Path(name).is_absolute() and not Path(name).exists()
 
 
 def ship(experiment: Experiment, source: str, target: Path) -> str:
     """Copy the source and the experiment into the folder `target`; returns the experiment's file, relative to it.
 
     It is called like the user's file, so that what is said of it there is understood. Data sets and generators that are
-    files here go with it; what is a name, such as `mnist`, is found there.
+    files here go with it; what is a name, such as `mnist`, or a full path that is not here, is found there.
     """
     package = Path(__file__).parent
     without = shutil.ignore_patterns("__pycache__")
@@ -74,7 +81,7 @@ def _with_files(experiment: Experiment, target: Path) -> Experiment:
         return f"{FILES}/{place.name}/{path.name}"
 
     dataset, evaluation = experiment.dataset, experiment.evaluation
-    if dataset.name.endswith(".npz"):
+    if dataset.name not in datasets.DATASETS:
         dataset = dataset.model_copy(update={"name": copied(dataset.name)})
     if evaluation and evaluation.generators:
         generators = [

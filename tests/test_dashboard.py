@@ -5,9 +5,13 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
+import socket
+import socketserver
 import subprocess
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -19,6 +23,7 @@ import yaml
 from heads import free_port, running_head, wait_until
 
 import raymnist
+from raymnist import jobs
 from raymnist.dashboard import hook
 
 pytestmark = pytest.mark.browser
@@ -282,6 +287,62 @@ def test_a_job_goes_on_when_who_follows_it_leaves(head):
     status, said = head.said("submit", "--job", job, "--head", head.url)
     assert status == 1
     assert said.endswith("the job ended: it was stopped; submitted again, it goes on with what is there\n")
+
+
+def passed_on(source, target):
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def frail_way_to(url):
+    """An address by which a server is reached, and how to cut all connections by it."""
+    ends = []
+
+    class Way(socketserver.BaseRequestHandler):
+        def handle(self):
+            parts = urllib.parse.urlsplit(url)
+            with socket.create_connection((parts.hostname, parts.port)) as far:
+                ends.extend((self.request, far))
+                back = threading.Thread(target=passed_on, args=(far, self.request))
+                back.start()
+                passed_on(self.request, far)
+                back.join()
+
+    def cut():
+        while ends:
+            with contextlib.suppress(OSError):  # it has ended
+                ends.pop().shutdown(socket.SHUT_RDWR)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Way) as way:
+        threading.Thread(target=way.serve_forever).start()
+        yield f"http://127.0.0.1:{way.server_address[1]}", cut
+        cut()
+        way.shutdown()
+
+
+def test_a_log_is_followed_through_connections_that_break(head, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", head.env["RAY_AUTH_TOKEN_PATH"])
+    program = "import time\nfor n in range(30):\n    print('line', n, flush=True)\n    time.sleep(0.2)"
+    said, cuts = [], [4, 12, 20]
+
+    def say(text):
+        said.append(text)
+        if cuts and f"line {cuts[0]}\n" in "".join(said):
+            cuts.pop(0)
+            cut()
+
+    with frail_way_to(head.url) as (url, cut):
+        there = jobs.Head(url)
+        ending = there.follow(there.client.submit_job(entrypoint=shlex.join(["python", "-c", program])), say)
+    assert not cuts
+    assert (ending.status, ending.reason) == (0, "")
+    assert ending.log == "".join(said)
+    assert ending.log.splitlines()[-30:] == [f"line {n}" for n in range(30)]
+    assert ending.log.count("line 0\n") == 1
 
 
 def test_a_failed_job_gives_its_status_and_line(head):

@@ -90,13 +90,18 @@ def test_an_unreachable_head_is_told_in_one_line(command, no_token):
             ["quickstart", "--head", "auto"],
             "--head auto: expected the address of the head's dashboard, such as http://",
         ),
+        (
+            ["quickstart", "--head", "http://head:x"],
+            "--head http://head:x: expected the address of the head's dashboard",
+        ),
+        (["quickstart", "--set", "evaluation.reducers=[pcx]"], "quickstart: evaluation.reducers: "),
         (["quickstart", "--results", "results"], "--results results: expected the full path of a folder that the"),
         (["quickstart", "--fresh", "gam"], "--fresh: unknown study 'gam'; choose from autoencoder, gan"),
         (["quickstart", "--set", "studies.gan.train.epohcs=1"], "quickstart: studies.gan.train: unknown key 'epohcs'"),
-        (["quickstart", "--set", "dataset=no.npz"], "quickstart: dataset: expected a file, found no no.npz"),
+        (["quickstart", "--set", "dataset=no.npz"], "quickstart: dataset no.npz: expected an .npz file, found none"),
         (
             ["quickstart", "--set", "evaluation.generators=[no.h5]"],
-            "quickstart: evaluation.generators: expected a file, ",
+            "quickstart: evaluation.generators: no.h5: expected a file ",
         ),
         (["quickstart", "gan"], "gan: a study is named after --fresh only"),
         (["nothing.yaml"], "nothing.yaml: expected an experiment file, found none"),
@@ -144,6 +149,18 @@ def test_what_is_shipped_is_the_project_the_experiment_and_the_files_it_names(tm
         assert (target / "files" / shipped).read_bytes() == (place / original).read_bytes()
     assert "quickstart" in bundled
     assert not list(target.rglob("__pycache__"))
+
+
+def test_full_paths_that_are_not_here_are_left_to_the_cluster(tmp_path):
+    """As those of the folder that its nodes share are, seen from a laptop; other files must be here."""
+    sets = {"dataset": "/shared-by-nodes/data.npz", "evaluation.generators": ["gan", "/shared-by-nodes/g.keras"]}
+    experiment = experiment_file.load("quickstart", sets)
+    shipping.check(experiment, "quickstart", [])
+    shipping.ship(experiment, "quickstart", tmp_path)
+    shipped = experiment_file.load(tmp_path / "quickstart.yaml")
+    assert shipped.dataset.name == sets["dataset"]
+    assert [chosen.name for chosen in shipped.evaluation.generators] == sets["evaluation.generators"]
+    assert not (tmp_path / shipping.FILES).exists()
 
 
 def test_a_job_says_at_its_end_where_the_results_lie_or_what_the_cluster_lacks():

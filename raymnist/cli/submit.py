@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ import typer
 
 from raymnist.cli.run import parse_sets
 from raymnist.errors import InputError
+from raymnist.folder import Folder
 
 if TYPE_CHECKING:
     from raymnist.jobs import Ending, Head
@@ -104,8 +104,7 @@ def _tell(ending: Ending, cluster: Head) -> None:
     if ending.results is None:
         return
     path, host = ending.results
-    manifest = path / "manifest.json"
-    if manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")).get("host") == host:
+    if Folder(path).manifest.get("host") == host:
         typer.echo(f"this machine shares them: raymnist show {shlex.quote(str(path))}")
         return
     reached = urlsplit(cluster.address).hostname or ""

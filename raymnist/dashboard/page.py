@@ -79,14 +79,14 @@ def _is_one(path: Path) -> bool:
 
 
 def _read(path: Path) -> Shown:
-    manifest, nothing = Folder(path).manifest, pd.DataFrame()
+    manifest, owner, nothing = Folder(path).manifest, lock.owner(path), pd.DataFrame()
     try:
         results = Results(path)
         board = with_spread(results.leaderboard.round({"minutes": 1}))
-        trials = pd.DataFrame(list(_trials(results, bool(lock.owner(path)))))
+        trials = pd.DataFrame(list(_trials(results, bool(owner))))
     except (InputError, OSError, KeyError, ValueError) as error:  # of a run that just begins, or of another version
-        return Shown(path, manifest, lock.owner(path), nothing, nothing, f"{type(error).__name__}: {error}")
-    return Shown(path, manifest, lock.owner(path), board, trials)
+        return Shown(path, manifest, owner, nothing, nothing, f"{type(error).__name__}: {error}")
+    return Shown(path, manifest, owner, board, trials)
 
 
 def _moment(written: Any) -> str:

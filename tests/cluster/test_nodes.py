@@ -44,7 +44,8 @@ def test_three_nodes_come_to_the_table_of_one(tiny_run, tiny_file, tmp_path):
     for nodes in (1, 3):
         place = tmp_path / f"on-{nodes}"
         shutil.copytree(tiny_run.folder.path, place / "tiny")  # the trials are those of one training
-        (place / "run.py").write_text(EVALUATION.replace("SETS", repr(SETS)))
+        saved = {"evaluation.generators": ["gan", str(tiny_run.best("gan").path / "model.keras")]}
+        (place / "run.py").write_text(EVALUATION.replace("SETS", repr(SETS | saved)))
         words = [sys.executable, place / "run.py", tiny_file, str(nodes), place]
         alone = os.environ | {"RAYMNIST_CACHE": str(place / "cache")}  # so that all of it is computed there
         finished = subprocess.run(words, env=alone, capture_output=True, text=True, timeout=600, check=False)
@@ -56,6 +57,7 @@ def test_three_nodes_come_to_the_table_of_one(tiny_run, tiny_file, tmp_path):
     pd.testing.assert_frame_equal(tables[1], tables[3], rtol=1e-6)
     metrics = {"silhouette", "mixing", "ari", "noise_share", "trustworthiness", *GENERATOR_METRICS} - {"fid_infinity"}
     assert metrics <= set(tables[3]["metric"])
+    assert "model.keras" in set(tables[3]["trial_id"])
 
 
 CHECK = """
