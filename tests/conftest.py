@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -41,6 +42,12 @@ evaluation:
   scored_images: 100
   reducers: [none, {pca: {dims: 3}}]
 """
+
+
+def pytest_configure(config):
+    """Let what the tests start be interrupted: a shell's background jobs ignore SIGINT, and so do their children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

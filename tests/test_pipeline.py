@@ -117,11 +117,8 @@ def test_an_interrupted_run_says_so_and_goes_on_to_the_same_table(tiny_file, tin
     """The signal comes with a look at a GAN, when its trial has a checkpoint and no end."""
     words = [sys.executable, "-m", "raymnist", "run", str(tiny_file), "--results", str(tmp_path / "stopped")]
 
-    def listen() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
-
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, text=True, env=os.environ | aside, start_new_session=True, preexec_fn=listen
+        words, stdout=subprocess.PIPE, text=True, env=os.environ | aside, start_new_session=True
     ) as running:
         for line in running.stdout:
             if line.startswith("gan-0") and " epoch 2 " in line and running.poll() is None:
