@@ -222,12 +222,12 @@ class Head:
 
 def _full(address: str) -> str:
     """Complete an address by the scheme and the port of dashboards; raises InputError for that of another service."""
-    parts = urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
     try:
+        parts = urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
         is_one = parts.scheme in ("http", "https") and parts.hostname not in (None, "auto")
-        port = "" if parts.port or parts.scheme == "https" else f":{PORT}"
-    except ValueError:  # a port that is none
+        port = f":{PORT}" if parts.port is None and parts.scheme == "http" else ""
+    except ValueError:  # a port or an IPv6 address that is none
         is_one = False
     if not is_one:
         raise InputError(f"--head {address}: expected the address of the head's dashboard, such as http://HEAD:{PORT}")
-    return f"{parts.scheme}://{parts.netloc}{port}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{parts.netloc.rstrip(':')}{port}{parts.path.rstrip('/')}"

@@ -27,21 +27,21 @@ def check(experiment: Experiment, source: str, studies: Sequence[str]) -> None:
             raise InputError(f"--fresh: {choices('study', name, experiment.studies)}")
     dataset, evaluation = experiment.dataset, experiment.evaluation
     if evaluation and evaluation.generators:
-        here = [chosen for chosen in evaluation.generators if not _is_there(chosen.name)]
+        here = [chosen for chosen in evaluation.generators if not _is_elsewhere(chosen.name)]
         evaluation = evaluation.model_copy(update={"generators": here})
     try:
         for name, study in experiment.studies.items():
             values = search_space.draw(study.domains, np.random.default_rng(0))
             concrete(study, values, f"studies.{name}")
-        if dataset.name not in datasets.DATASETS and not _is_there(dataset.name):
+        if dataset.name not in datasets.DATASETS and not _is_elsewhere(dataset.name):
             datasets.load(dataset)
         choice.resolve(experiment.model_copy(update={"evaluation": evaluation}), has_classifier=True)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
 
 
-def _is_there(name: str) -> bool:
-    """Tell whether a file can only be the cluster's, as of a folder that its nodes share."""
+def _is_elsewhere(name: str) -> bool:
+    """Tell whether a name can only be that of a file on the cluster: a full path that is not here."""
     return Path(name).is_absolute() and not Path(name).exists()
 
 

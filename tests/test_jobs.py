@@ -94,6 +94,7 @@ def test_an_unreachable_head_is_told_in_one_line(command, no_token):
             ["quickstart", "--head", "http://head:x"],
             "--head http://head:x: expected the address of the head's dashboard",
         ),
+        (["quickstart", "--head", "http://[::1"], "--head http://[::1: expected the address of the head's dashboard"),
         (["quickstart", "--set", "evaluation.reducers=[pcx]"], "quickstart: evaluation.reducers: "),
         (["quickstart", "--results", "results"], "--results results: expected the full path of a folder that the"),
         (["quickstart", "--fresh", "gam"], "--fresh: unknown study 'gam'; choose from autoencoder, gan"),
@@ -199,6 +200,8 @@ def test_the_end_of_a_job_is_told_once_and_in_one_line(told, status, reason):
     [
         ("head", "http://head:8265"),
         ("head:80/", "http://head:80"),
+        ("head:", "http://head:8265"),
+        ("[::1]", "http://[::1]:8265"),
         ("http://[::1]:8265", "http://[::1]:8265"),
         ("https://rays.example/one", "https://rays.example/one"),
         ("http://head/ray", "http://head:8265/ray"),
