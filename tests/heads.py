@@ -90,7 +90,8 @@ def running_head(place, python_path="", cpus=2):
              f"--dashboard-agent-listen-port={ports['agent']}", f"--ray-client-server-port={ports['client']}",
              f"--metrics-export-port={ports['metrics']}"]  # fmt: skip
     with (place / "head.log").open("w") as log:
-        process = subprocess.Popen(words, env=env, cwd=place, stdout=log, stderr=log, start_new_session=True)
+        own = env | {"TMPDIR": temporary}  # as what is killed leaves its temporary folders behind
+        process = subprocess.Popen(words, env=own, cwd=place, stdout=log, stderr=log, start_new_session=True)
     url = f"http://127.0.0.1:{ports['dashboard']}"
     head = Head(url, (place / "token").read_text(), place / "results", place, temporary, env)
     try:

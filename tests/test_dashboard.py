@@ -345,7 +345,7 @@ def test_a_log_is_followed_through_connections_that_break(head, monkeypatch):
     assert ending.log.count("line 0\n") == 1
 
 
-def test_a_failed_job_gives_its_status_and_line(head):
+def test_a_failed_job_gives_its_status_and_line(head, watched):
     status, said = head.said("submit", "watched.yaml", "--set", "seed=7", "--head", head.url)
     assert status == 2
     assert re.search(r"^raymnist: .*/results/watched: seed changed: 0 -> 7; use --fresh$", said, re.MULTILINE)
